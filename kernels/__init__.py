@@ -1,0 +1,1 @@
+"""Scalar mathematics and the fused loops around it, written once for CPU and CUDA."""

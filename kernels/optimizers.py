@@ -1,0 +1,160 @@
+"""Optimizer updates: one scalar rule per method, and the one pass over the flat buffers that applies it.
+
+`hyper` is a float64 vector: hyper[LR], hyper[GRADIENT_FACTOR] (loss scale and clipping, folded into g), then the
+rule's own numbers. `t` counts updates from 1. A rule takes and returns (p, s0, s1): a parameter and its two slots.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numba import float64, int64
+from numba.extending import register_jitable
+
+from .replay import GRADIENT_NOT_FINITE, STEP, STOPPED
+from .rows import read_row, vector
+
+LR, GRADIENT_FACTOR = range(2)
+BLOCK = 16384  # elements that one iteration of a parallel loop takes
+
+
+@register_jitable
+def sgd_coefficients(real, hyper, t):
+    # lr, weight decay, momentum, 1 where Nesterov
+    return real(hyper[LR]), real(hyper[2]), real(hyper[3]), real(hyper[4]), real(0)
+
+
+@register_jitable
+def sgd(p, g, s0, s1, c):
+    lr, decay, momentum, nesterov, _ = c
+    g = g + decay * p
+    s0 = momentum * s0 + g
+    return p - lr * (g + momentum * s0 if nesterov > 0 else s0), s0, s1
+
+
+@register_jitable
+def plain_sgd(p, g, s0, s1, c):
+    return p - c[0] * (g + c[1] * p), s0, s1
+
+
+@register_jitable
+def adam_coefficients(real, hyper, t):
+    # lr over the first bias correction, 1 / sqrt of the second, and what the rules need of beta1, beta2, eps
+    beta1, beta2 = hyper[3], hyper[4]
+    step_size = hyper[LR] / (1 - beta1**t)
+    correction = math.sqrt(1 - beta2**t)
+    return (
+        real(step_size),
+        real(correction),
+        real(1 - beta1),
+        real(beta2),
+        real(1 - beta2),
+        real(hyper[5]),
+        real(hyper[2]),
+        real(hyper[LR]),
+    )
+
+
+@register_jitable
+def adam_step(p, g, m, v, c):
+    m = m + c[2] * (g - m)
+    v = c[3] * v + c[4] * g * g
+    return p - c[0] * m / (math.sqrt(v) / c[1] + c[5]), m, v
+
+
+@register_jitable
+def adam(p, g, m, v, c):
+    return adam_step(p, g + c[6] * p, m, v, c)
+
+
+@register_jitable
+def adamw(p, g, m, v, c):
+    return adam_step(p - c[7] * c[6] * p, g, m, v, c)
+
+
+@register_jitable
+def rmsprop_coefficients(real, hyper, t):
+    # lr, weight decay, alpha, 1 - alpha, eps
+    return real(hyper[LR]), real(hyper[2]), real(hyper[3]), real(1 - hyper[3]), real(hyper[4])
+
+
+@register_jitable
+def rmsprop(p, g, v, s1, c):
+    lr, decay, alpha, rest, eps = c
+    g = g + decay * p
+    v = alpha * v + rest * g * g
+    return p - lr * g / (math.sqrt(v) + eps), v, s1
+
+
+@register_jitable
+def adagrad_coefficients(real, hyper, t):
+    # lr decayed by the step, weight decay, eps
+    lr = hyper[LR] / (1 + (t - 1) * hyper[3])
+    return real(lr), real(hyper[2]), real(hyper[4]), real(0), real(0)
+
+
+@register_jitable
+def adagrad(p, g, v, s1, c):
+    lr, decay, eps, _, _ = c
+    g = g + decay * p
+    v = v + g * g
+    return p - lr * g / (math.sqrt(v) + eps), v, s1
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An update rule: how many slots per parameter it keeps, its coefficients once a step, its scalar step."""
+
+    slots: int
+    coefficients: Callable[..., Any]
+    step: Callable[..., Any]
+
+
+RULES = {
+    "plain_sgd": Rule(0, sgd_coefficients, plain_sgd),
+    "sgd": Rule(1, sgd_coefficients, sgd),
+    "adam": Rule(2, adam_coefficients, adam),
+    "adamw": Rule(2, adam_coefficients, adamw),
+    "rmsprop": Rule(1, rmsprop_coefficients, rmsprop),
+    "adagrad": Rule(1, adagrad_coefficients, adagrad),
+}
+
+
+def update(real, loop, slots, coefficients, rule):
+    """p, s0, s1 = rule(p, g, s0, s1) over flat buffers, in place; nothing at all where a gradient is not finite.
+
+    Operands: parameters, gradients, s0, s1 (of the same length, or empty where the rule has no such slot), hyper,
+    counters, bad (blocks,) int64 scratch. The first sweep looks for NaN and infinity and, where it finds one, sets
+    counters[STOPPED] and leaves every buffer as it was.
+    """
+
+    def kernel(address):
+        row = read_row(address)
+        p, g = vector(row, 0, real), vector(row, 1, real)
+        s0, s1 = vector(row, 2, real), vector(row, 3, real)
+        hyper, counters, bad = vector(row, 4, float64), vector(row, 5, int64), vector(row, 6, int64)
+        n, blocks = p.shape[0], bad.shape[0]
+        for k in loop(blocks):
+            count = 0
+            for i in range(k * BLOCK, min(n, (k + 1) * BLOCK)):
+                count += 0 if g[i] - g[i] == real(0) else 1
+            bad[k] = count
+        if counters[STOPPED] == 0 and bad.sum() > 0:
+            counters[STOPPED] = GRADIENT_NOT_FINITE
+        if counters[STOPPED] == 0:
+            c = coefficients(real, hyper, counters[STEP] + 1)
+            factor = real(hyper[GRADIENT_FACTOR])
+            zero = real(0)
+            for k in loop(blocks):
+                for i in range(k * BLOCK, min(n, (k + 1) * BLOCK)):
+                    a = s0[i] if slots > 0 else zero
+                    b = s1[i] if slots > 1 else zero
+                    new, a, b = rule(p[i], factor * g[i], a, b, c)
+                    p[i] = new
+                    if slots > 0:
+                        s0[i] = a
+                    if slots > 1:
+                        s1[i] = b
+
+    return kernel
