@@ -1,0 +1,286 @@
+"""The NumPy backend: NumPy's arrays, the BLAS that NumPy loaded, and Numba kernels."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpubp.kernels import batches, dense, losses, optimizers, penalties, products
+from gpubp.kernels.activations import Activation
+from gpubp.kernels.compile import cpu_kernel
+from gpubp.kernels.losses import Loss
+from gpubp.kernels.optimizers import Rule
+from gpubp.kernels.reductions import block_count
+
+from . import flops, threads
+from .base import Array, Backend, DType, Memory, State
+from .blas import find_gemm
+from .launch import Launch, make_row
+from .recording import CpuRecording, run_once
+
+PARALLEL_FROM = 100_000  # elements from which a parallel kernel pays
+_ALIGNMENT = 64
+
+
+class CpuBackend(Backend):
+    """One text of mathematics on NumPy arrays; every operation is one launch of a compiled kernel.
+
+    `plain=True` makes products by np.matmul and replays launch by launch from Python: the reference of the compiled
+    loop, and the path of platforms where no BLAS pointer is found.
+    """
+
+    name = "cpu"
+
+    def __init__(self, *, plain: bool = False) -> None:
+        super().__init__()
+        self._gemm = None if plain else find_gemm()
+        self._plain = plain or self._gemm is None
+        self._allocated = self._peak = 0
+        self._accounting = threading.RLock()  # a finalizer may run while it is held
+        self.description = f"CPU, {threads.get_threads()} threads, NumPy {np.__version__}"
+
+    # arrays
+
+    def empty(self, shape: tuple[int, ...], dtype: DType) -> Array:
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        block = np.empty(size + _ALIGNMENT, np.uint8)
+        start = -block.ctypes.data % _ALIGNMENT
+        with self._accounting:
+            self._allocated += size
+            self._peak = max(self._peak, self._allocated)
+        weakref.finalize(block, self._freed, size).atexit = False
+        return block[start : start + size].view(dtype).reshape(shape)
+
+    def _freed(self, size: int) -> None:
+        with self._accounting:
+            self._allocated -= size
+
+    def zeros(self, shape: tuple[int, ...], dtype: DType) -> Array:
+        array = self.empty(shape, dtype)
+        array.fill(0)
+        return array
+
+    def to_device(self, array: npt.ArrayLike, dtype: DType | None = None) -> Array:
+        return np.ascontiguousarray(array, dtype)
+
+    def to_host(self, array: Array) -> npt.NDArray[Any]:
+        return np.asarray(array)
+
+    def write(self, array: Array, values: npt.ArrayLike) -> None:
+        array[...] = values
+
+    def memory(self) -> Memory:
+        return Memory(self._allocated, self._peak)
+
+    # mathematics
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        m, k, n = a.shape[0], a.shape[1], b.shape[1]
+        c = self.empty((m, n), a.dtype) if out is None else out
+        stored_a, transpose_a = _stored(a)
+        stored_b, transpose_b = _stored(b)
+        size = a.dtype.itemsize
+        cost = (size * (m * k + k * n), size * m * n, flops.product(m, k, n))
+        name = f"gemm {m}x{k}x{n}"
+        if self._gemm is None:
+            row = make_row((stored_a, stored_b, c))
+            self._submit(
+                Launch(
+                    name,
+                    self.current_scope,
+                    row,
+                    None,
+                    None,
+                    (a, b, c),
+                    *cost,
+                    plain=lambda: np.matmul(a, b, out=c),
+                )
+            )
+        else:
+            single = a.dtype == np.float32
+            address = self._gemm.sgemm if single else self._gemm.dgemm
+            kernel = cpu_kernel(products.gemm, a.dtype, products.caller(single, self._gemm.integer_bits))
+            row = make_row((stored_a, stored_b, c), (address, transpose_a, transpose_b))
+            row[0] = kernel.address
+            self._submit(Launch(name, self.current_scope, row, kernel, None, (a, b, c), *cost))
+        return c
+
+    def bias_activation(self, z: Array, b: Array, g: Activation, *, keep: bool) -> tuple[Array, Array]:
+        name, work = f"bias + {g.name} {_shape(z)}", flops.bias_activation(z, g)
+        if keep and g.d_f_of_output is None:
+            a = self.empty(z.shape, z.dtype)
+            self._launch(
+                name,
+                dense.bias_activation_keep,
+                z.dtype,
+                (z, b, a),
+                (g.f,),
+                read=(z, b),
+                written=(z, a),
+                flops=work,
+            )
+            return a, z
+        self._launch(
+            name, dense.bias_activation, z.dtype, (z, b), (g.f,), read=(z, b), written=(z,), flops=work
+        )
+        return z, z
+
+    def delta(self, upstream: Array, saved: Array, g: Activation, db: Array) -> Array:
+        partials = self.empty((block_count(*upstream.shape), upstream.shape[1]), upstream.dtype)
+        self._launch(
+            f"delta {g.name} + db {_shape(upstream)}",
+            dense.delta,
+            upstream.dtype,
+            (upstream, saved, db, partials),
+            (g.d_f if g.d_f_of_output is None else g.d_f_of_output,),
+            read=(upstream, saved),
+            written=(upstream, db),
+            flops=flops.delta(upstream, g),
+        )
+        return upstream
+
+    def loss_delta(
+        self, loss: Loss, g: Activation, z: Array, b: Array, y: Array, w: Array, db: Array, state: State
+    ) -> Array:
+        partials = self.empty((2 * block_count(*z.shape), z.shape[1]), z.dtype)
+        operands = (z, b, y, w, db, partials, state.stats, state.counters)
+        if loss.l is None:
+            factory: Callable[..., Any] = losses.softmax_cross_entropy
+            scalars: tuple[Any, ...] = (g.f, g.d_f, y.dtype == np.int64)
+        else:
+            factory = losses.elementwise_loss
+            scalars = (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs)
+        link = "" if g.name == "identity" else f"{g.name} + "
+        name = f"bias + {link}{loss.name} + delta + db {_shape(z)}"
+        work = flops.loss_delta(loss, g, z, y)
+        self._launch(
+            name, factory, z.dtype, operands, scalars, read=(z, b, y, w), written=(z, db), flops=work
+        )
+        return z
+
+    def penalty(self, weights: Array, gradients: Array, strengths: Array, state: State) -> None:
+        partials = self.empty((_blocks(weights),), np.float64)
+        operands = (weights, gradients, strengths, state.stats, state.counters, partials)
+        self._launch(
+            f"l1 + l2 penalty {_shape(weights)}",
+            penalties.penalty,
+            weights.dtype,
+            operands,
+            (),
+            read=(weights, gradients),
+            written=(gradients,),
+            flops=flops.penalty(weights),
+        )
+
+    def update(
+        self, rule: Rule, parameters: Array, gradients: Array, slots: tuple[Array, ...], state: State
+    ) -> None:
+        s0, s1 = (*slots, *[self.empty((0,), parameters.dtype)] * 2)[:2]
+        bad = self.empty((_blocks(parameters),), np.int64)
+        operands = (parameters, gradients, s0, s1, state.hyper, state.counters, bad)
+        self._launch(
+            f"update {rule.step.__name__} {_shape(parameters)}",
+            optimizers.update,
+            parameters.dtype,
+            operands,
+            (rule.slots, rule.coefficients, rule.step),
+            read=(parameters, gradients, gradients, s0, s1),
+            written=(parameters, s0, s1),
+            flops=flops.update(rule, parameters),
+        )
+
+    # batches
+
+    def gather(self, source: Array, order: Array, out: Array, state: State) -> None:
+        operands = (source, order, out, state.counters)
+        read = (out, order[: out.shape[0]])
+        name = f"gather {_shape(out)}"
+        self._launch(name, batches.gather, out.dtype, operands, (), read=read, written=(out,))
+
+    def advance(self, batch: int, rates: Array, start: int, state: State) -> None:
+        operands = (state.counters, state.hyper, rates)
+        read, written = (state.counters, rates[:1]), (state.counters, state.hyper[:1])
+        integers = (batch, start)
+        self._launch(
+            "advance",
+            batches.advance,
+            np.float64,
+            operands,
+            (),
+            integers=integers,
+            read=read,
+            written=written,
+        )
+
+    # recording
+
+    @contextmanager
+    def capture(self, state: State) -> Iterator[CpuRecording]:
+        recording = CpuRecording(state, plain=self._plain)
+        self._thread.recording = recording
+        try:
+            yield recording
+        finally:
+            self._thread.recording = None
+
+    def _launch(
+        self,
+        name: str,
+        factory: Callable[..., Any],
+        dtype: DType,
+        operands: Sequence[Array],
+        scalars: tuple[Any, ...],
+        *,
+        integers: Sequence[int] = (),
+        read: Sequence[Array] = (),
+        written: Sequence[Array] = (),
+        flops: int = 0,
+    ) -> None:
+        """Compiles the kernel where it is new, makes the launch, and records it inside `capture`."""
+        work = max(operand.size for operand in written) if written else 0
+        parallel = None
+        if work >= PARALLEL_FROM and threads.get_threads() > 1 and threads.start_parallel():
+            parallel = cpu_kernel(factory, dtype, *scalars, parallel=True)
+        self._submit(
+            Launch(
+                name,
+                self.current_scope,
+                make_row(operands, integers),
+                cpu_kernel(factory, dtype, *scalars),
+                parallel,
+                tuple(operands),
+                sum(operand.nbytes for operand in read),
+                sum(operand.nbytes for operand in written),
+                flops,
+            )
+        )
+
+    def _submit(self, launch: Launch) -> None:
+        run_once(launch)
+        recording: CpuRecording | None = getattr(self._thread, "recording", None)
+        if recording is not None:
+            recording.append(launch)
+
+
+def _stored(matrix: Array) -> tuple[Array, bool]:
+    """The C-contiguous matrix in memory, and whether `matrix` is its transpose."""
+    if matrix.flags.c_contiguous:
+        return matrix, False
+    if matrix.flags.f_contiguous:
+        return matrix.T, True
+    return np.ascontiguousarray(matrix), False
+
+
+def _shape(operand: Array) -> str:
+    return "x".join(map(str, operand.shape))
+
+
+def _blocks(flat: Array) -> int:
+    return max(1, -(-flat.size // optimizers.BLOCK))

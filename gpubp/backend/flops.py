@@ -1,0 +1,54 @@
+"""Floating-point operations of a launch, as its equation has them, whatever code computes it.
+
+One for each addition, product, quotient, comparison or elementary function (exp, log, square root, an activation or
+its derivative, a loss or its derivative); none for copies, for the identity and for the check that numbers are finite.
+"""
+
+from __future__ import annotations
+
+from gpubp.backend.base import Array
+from gpubp.kernels.activations import Activation
+from gpubp.kernels.losses import Loss
+from gpubp.kernels.optimizers import Rule
+
+_UPDATE = {"plain_sgd": 5, "sgd": 9, "adam": 16, "adamw": 16, "rmsprop": 12, "adagrad": 10}
+
+
+def product(m: int, k: int, n: int) -> int:
+    """C = A B: k products and k sums for each of m x n entries."""
+    return 2 * m * k * n
+
+
+def bias_activation(z: Array, g: Activation) -> int:
+    """a = g(z + b)."""
+    return int(z.size) * (1 + _of(g))
+
+
+def delta(upstream: Array, g: Activation) -> int:
+    """delta = upstream * g'(z), and the column sums of delta."""
+    return int(upstream.size) * (2 * _of(g) + 1)
+
+
+def loss_delta(loss: Loss, g: Activation, z: Array, y: Array) -> int:
+    """a = g(z + b); the loss of a, weighted and summed; delta = factor * d_l * g'(z); its column sums."""
+    links = 1 + 3 * _of(g)
+    if loss.l is not None:  # l, times w, sum; d_l, times factor, sum for db
+        return int(z.size) * (links + 6)
+    # maximum, less it, exp, sum; quotient, less y, times factor, sum for db; then log, weight and sum of an example
+    softmax = int(z.size) * (links + 8) + 3 * int(z.shape[0])
+    # log of the sum less a: once for a class number; for probabilities at every output, times y, and two sums
+    return softmax + (int(z.shape[0]) if y.ndim == 1 else 4 * int(z.size))
+
+
+def penalty(weights: Array) -> int:
+    """l1 |w| + l2/2 w w, summed; l1 sign(w) + l2 w, added to the gradient."""
+    return 9 * int(weights.size)
+
+
+def update(rule: Rule, parameters: Array) -> int:
+    """The rule's scalar step, weight decay and gradient factor included; what a step computes once is left out."""
+    return _UPDATE.get(rule.step.__name__, 0) * int(parameters.size)
+
+
+def _of(g: Activation) -> int:
+    return 0 if g.name == "identity" else 1
