@@ -1,0 +1,91 @@
+"""Read NumPy's own files: one .npz with x and y, or a pair of .npy files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubp.data._files import existing_file, listing, nearest, unreadable
+from gpubp.errors import DataError
+
+Array = NDArray[Any]
+
+
+def read_npz(path: Path, *, with_y: bool) -> tuple[Array, Array | None]:
+    """Arrays x and, if asked for, y of an .npz file. Pickled objects are never loaded."""
+    arrays = _load(path, ("x", "y") if with_y else ("x",))
+    return arrays["x"], arrays.get("y")
+
+
+def read_npy(path: Path) -> Array:
+    """The array of an .npy file. Pickled objects are never loaded."""
+    return _load(path, ())[""]
+
+
+def npy_pair(path: Path) -> tuple[Path, Path]:
+    """(x file, y file) of a pair, given either one.
+
+    The two names differ in their last word alone, x or y, set off by `_`, `-` or `.`:
+    `iris_x.npy` and `iris_y.npy`, or just `x.npy` and `y.npy`.
+    """
+    match = re.fullmatch(r"(.*[_.-])?([xy])", path.stem, flags=re.IGNORECASE)
+    if match is None:
+        raise DataError(
+            f"{path}: expected a pair named NAME_x.npy and NAME_y.npy, got a name that ends in neither; "
+            "rename the pair, or give both as X.npy,Y.npy."
+        )
+    swap = {"x": "y", "y": "x", "X": "Y", "Y": "X"}
+    other = path.with_name((match[1] or "") + swap[match[2]] + path.suffix)
+    return (path, other) if match[2] in "xX" else (other, path)
+
+
+def _load(path: Path, wanted: tuple[str, ...]) -> dict[str, Array]:
+    """The wanted arrays of an .npz file, or {"": array} of an .npy file."""
+    existing_file(path)
+    try:
+        # Opened here, for np.load leaves a damaged archive open.
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                found: dict[str, Array] = {"": loaded}
+            else:
+                names = wanted if set(wanted) <= set(loaded.files) else ()
+                found = {name: loaded[name] for name in names} or dict.fromkeys(loaded.files, np.empty(0))
+    except PermissionError as error:
+        raise unreadable(path, error) from None
+    # np.load lets through whatever zip, zlib, the header parser and the allocator raise on a damaged file.
+    except Exception as error:
+        raise _damaged(path, error) from None
+    if bool(wanted) == ("" in found):
+        kind = ".npz archive" if wanted else ".npy array"
+        raise DataError(f"{path}: expected an {kind}, got the other NumPy format; rename the file.")
+    for name in wanted:
+        if name not in found:
+            close = nearest(name, found)
+            hint = f"did you mean {close!r}? Save it under that name" if close else "save it with np.savez"
+            raise DataError(
+                f"{path}: expected arrays {' and '.join(wanted)}, got no {name!r} but "
+                f"{listing(found) or 'none'}; {hint}."
+            )
+        if not isinstance(found[name], np.ndarray):  # a zip member that is no .npy
+            raise DataError(f"{path}: expected an array {name!r}, got other data; save it with np.savez.")
+    return found
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    """The error for a NumPy file that np.load refuses."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "allow_pickle" in text and "Object arrays" in text:
+        return DataError(
+            f"{path}: expected plain arrays, got pickled Python objects, which are never loaded; "
+            "convert them to numbers or text before saving."
+        )
+    if "pickle" in text:
+        text = "it does not start as one"
+    return DataError(
+        f"{path}: expected a NumPy {path.suffix} file, got a damaged one ({text}); save it again."
+    )
