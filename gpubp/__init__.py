@@ -1,0 +1,73 @@
+"""Backpropagation for multilayer perceptrons over NumPy and CuPy arrays, with fused Numba kernels.
+
+Names are loaded when they are first used, so that `import gpubp` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import data as data
+    from . import schedules as schedules
+    from .backend import devices as devices
+    from .backend import get_backend as get_backend
+    from .backend import get_threads as get_threads
+    from .backend import set_threads as set_threads
+    from .errors import ConfigError as ConfigError
+    from .errors import DataError as DataError
+    from .errors import DeviceError as DeviceError
+    from .errors import GpubpError as GpubpError
+    from .errors import InputError as InputError
+    from .errors import NumericalError as NumericalError
+    from .errors import StorageError as StorageError
+    from .gradcheck import gradcheck as gradcheck
+    from .layers import Dense as Dense
+    from .network import Network as Network
+    from .optimizers import SGD as SGD
+    from .optimizers import Adagrad as Adagrad
+    from .optimizers import Adam as Adam
+    from .optimizers import AdamW as AdamW
+    from .optimizers import RMSprop as RMSprop
+    from .training import Trainer as Trainer
+
+_ROOMS = {
+    "backend": ("devices", "get_backend", "get_threads", "set_threads"),
+    "errors": (
+        "ConfigError",
+        "DataError",
+        "DeviceError",
+        "GpubpError",
+        "InputError",
+        "NumericalError",
+        "StorageError",
+    ),
+    "gradcheck": ("gradcheck",),
+    "layers": ("Dense",),
+    "network": ("Network",),
+    "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "RMSprop"),
+    "training": ("Trainer",),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULES = ("data", "schedules", "losses", "optimizers", "initializers", "storage")
+
+__all__ = sorted([*_HOME, "__version__", "data", "schedules"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        # importlib sets the submodule on this package: a room and a name in it may be called the same
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,287 @@
+"""A network: layers in order, their parameters in one flat buffer, forward, and backward by the four equations."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .backend import Backend, State, get_backend
+from .backend.base import Array
+from .data import validate
+from .errors import ConfigError, InputError, unknown_name
+from .initializers import default_for, initializer
+from .kernels.losses import LOSS
+from .layers import Dense, from_config
+from .losses import Loss, check_range, resolve, takes_labels
+
+_ALIGNMENT = 16  # elements: each parameter starts at a multiple, and what fills the gaps stays 0
+_CHUNK = 4096  # rows that forward takes at once
+PRECISIONS = ("tf32", "bfloat16", "float16")
+
+
+class Network:
+    """A multilayer perceptron x (batch, n_in) -> a (batch, n_out).
+
+    `layers` is a list of widths (hidden layers get `activation`, the last one `output`) or of layers. `dtype` is that
+    of parameters and results, "float32" or "float64"; inputs are converted to it. `precision` is that of the
+    products: None or dtype's own name; the others need a GPU. `seed` fixes the initial parameters.
+
+    Raises InputError, ConfigError, DeviceError.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[int] | Sequence[Dense],
+        activation: str = "relu",
+        output: str = "identity",
+        *,
+        device: str | Backend = "auto",
+        dtype: npt.DTypeLike = "float32",
+        precision: str | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.layers = _make_layers(layers, activation, output)
+        self.dtype = _dtype(dtype)
+        self.precision = _precision(precision, self.dtype)
+        self.backend = get_backend(device)
+        self._allocate()
+        self.initialize(seed)
+
+    # parameters
+
+    def _allocate(self) -> None:
+        """One flat buffer of parameters and one of gradients: matrices first, so that penalties see one range."""
+        shapes = {f"{k}.{n}": s for k, layer in enumerate(self.layers) for n, s in layer.shapes().items()}
+        names = sorted(shapes, key=lambda name: len(shapes[name]) < 2)  # stable: matrices, then vectors
+        starts, size = {}, 0
+        for name in names:
+            starts[name] = size
+            size += -(-int(np.prod(shapes[name])) // _ALIGNMENT) * _ALIGNMENT
+            if len(shapes[name]) == 2:
+                self.n_weights = size
+        self.flat, self.flat_gradients = (self.backend.zeros((size,), self.dtype) for _ in range(2))
+        self._layout = {name: (starts[name], shape) for name, shape in shapes.items()}
+        self._parameters, self._gradients = self.views(self.flat), self.views(self.flat_gradients)
+        for k, layer in enumerate(self.layers):
+            views = [
+                {n: named[f"{k}.{n}"] for n in layer.shapes()}
+                for named in (self._parameters, self._gradients)
+            ]
+            layer.bind(self.backend, *views)
+
+    def initialize(self, seed: int | None = None) -> None:
+        """Draws every W by its layer's initializer; biases become 0."""
+        try:
+            rng = np.random.default_rng(seed)
+        except (TypeError, ValueError):
+            raise InputError(f"seed: expected None or an integer of at least 0; got {seed!r}") from None
+        for k, layer in enumerate(self.layers):
+            draw = initializer(layer.initial or default_for(layer.activation.name))
+            self.backend.write(self._parameters[f"{k}.W"], draw(rng, (layer.n_in, layer.n_out)))
+            if layer.bias:
+                self.backend.write(self._parameters[f"{k}.b"], np.zeros(layer.n_out))
+
+    def views(self, flat: Array) -> dict[str, Array]:
+        """Named views of a flat buffer laid out as the parameters: gradients, an optimizer's slot."""
+        return {n: flat[i : i + int(np.prod(s))].reshape(s) for n, (i, s) in self._layout.items()}
+
+    def parameters(self) -> dict[str, Array]:
+        """{"0.W": (n_in, n_out), "0.b": (n_out,), ...}: views of one flat buffer on the network's device."""
+        return dict(self._parameters)
+
+    def load_parameters(self, parameters: Mapping[str, npt.ArrayLike]) -> None:
+        """Copies values in, under the names of `parameters()`. InputError where a name, shape or value is wrong.
+
+        Nothing is changed unless everything fits.
+        """
+        missing, extra = set(self._parameters) - set(parameters), set(parameters) - set(self._parameters)
+        if missing or extra:
+            raise InputError(
+                f"parameters: expected {', '.join(self._parameters)}; missing {sorted(missing)}, "
+                f"unknown {sorted(extra)}"
+            )
+        checked = {}
+        for name, view in self._parameters.items():
+            values = np.asarray(parameters[name])
+            if values.shape != view.shape:
+                raise InputError(f"parameter {name}: expected shape {view.shape}; got {values.shape}")
+            checked[name] = validate.features(np.atleast_2d(values), dtype=self.dtype).reshape(view.shape)
+        for name, values in checked.items():
+            self.backend.write(self._parameters[name], values)
+
+    @property
+    def n_in(self) -> int:
+        """Features of an input."""
+        return self.layers[0].n_in
+
+    @property
+    def n_out(self) -> int:
+        """Outputs."""
+        return self.layers[-1].n_out
+
+    @property
+    def n_parameters(self) -> int:
+        """Trainable numbers."""
+        return sum(view.size for view in self._parameters.values())
+
+    # forward
+
+    def forward(self, x: npt.ArrayLike) -> Array:
+        """The output activations (batch, n_out) for x (batch, n_in). Safe from several threads at once.
+
+        Raises InputError for a wrong shape, NaN, infinity or values beyond the dtype.
+        """
+        checked = validate.features(x, self.n_in, self.dtype)
+        outputs = [self._forward(rows) for rows in _chunks(checked)]
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+    def _forward(self, x: npt.NDArray[Any]) -> Array:
+        a = self.backend.to_device(x)
+        for layer in self.layers:
+            a, _ = layer.forward(self.backend, a, keep=False)
+        return a
+
+    # backward
+
+    def backpropagate(
+        self, x: Array, y: Array, w: Array, *, loss: Loss, state: State, need_dx: bool = False
+    ) -> Array | None:
+        """Forward and backward over device arrays: fills the gradients and state.stats, returns dE/dx if asked.
+
+        z^k = a^(k-1) W^k + b^k and a^k = g(z^k), keeping what the way back needs; then BP1 to BP4.
+        """
+        ops, (*hidden, last) = self.backend, self.layers
+        a, inputs, saved = x, [], []
+        for k, layer in enumerate(hidden):
+            inputs.append(a)
+            with ops.scope(f"layer {k} forward"):
+                a, keep = layer.forward(ops, a, keep=True)
+            saved.append(keep)
+        with ops.scope(f"layer {len(hidden)} forward"):
+            z = last.product(ops, a)
+        with ops.scope("loss"):
+            delta = ops.loss_delta(loss, last.activation, z, last.b, y, w, last.db, state)
+        with ops.scope(f"layer {len(hidden)} backward"):
+            upstream = last.backward_delta(ops, a, delta, need_dx=need_dx or bool(hidden))
+        for k in reversed(range(len(hidden))):
+            with ops.scope(f"layer {k} backward"):
+                upstream = hidden[k].backward(ops, inputs[k], saved[k], upstream, need_dx=need_dx or k > 0)
+        return upstream
+
+    def gradients(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, loss: str | Loss, sample_weight: npt.ArrayLike | None = None
+    ) -> tuple[float, dict[str, Array]]:
+        """The loss and its gradients, keyed as the parameters, plus "x"; nothing is updated.
+
+        y is (batch, n_out), or class numbers (batch,) for softmax cross-entropy.
+        """
+        loss, ops = self.resolve_loss(loss), self.backend
+        checked = self.check_batch(x, y, loss, sample_weight)
+        state = State(ops, 0)
+        dx = self.backpropagate(
+            *(ops.to_device(array) for array in checked), loss=loss, state=state, need_dx=True
+        )
+        gradients = {name: view.copy() for name, view in self._gradients.items()}
+        return float(ops.to_host(state.stats)[LOSS]), {**gradients, "x": dx}
+
+    # inputs
+
+    def resolve_loss(self, loss: str | Loss) -> Loss:
+        """The loss by name; ConfigError for an unknown one, a warning where the output repeats its link."""
+        return resolve(loss, self.layers[-1].activation.name)
+
+    def check_batch(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, loss: Loss, sample_weight: npt.ArrayLike | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+        """x, targets and weights as host arrays of the network's dtype (labels int64); InputError otherwise."""
+        x = validate.features(x, self.n_in, self.dtype)
+        n = x.shape[0]
+        if takes_labels(loss, y):
+            checked = validate.labels(y, self.n_out, n)
+        else:
+            checked = validate.targets(y, self.n_out, n, self.dtype)
+            check_range(loss, checked)
+        weights = (
+            np.ones(n, self.dtype)
+            if sample_weight is None
+            else validate.weights(sample_weight, n, self.dtype)
+        )
+        return x, checked, weights
+
+    # configuration
+
+    def config(self) -> dict[str, Any]:
+        """A dict of plain values from which `Network.from_config` makes the same architecture."""
+        return {
+            "layers": [layer.config() for layer in self.layers],
+            "dtype": self.dtype.name,
+            "precision": self.precision,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], *, device: str | Backend = "auto") -> Network:
+        """The network that `config()` described, with parameters of its own. Raises ConfigError."""
+        layers = config.get("layers")
+        if not isinstance(layers, list) or "dtype" not in config:
+            raise ConfigError(f"network: expected a list of layers and a dtype; got {dict(config)!r}")
+        made = [from_config(layer) for layer in layers]
+        return cls(made, device=device, dtype=config["dtype"], precision=config.get("precision"))
+
+    def __repr__(self) -> str:
+        layers = ", ".join(map(repr, self.layers))
+        return f"Network([{layers}], dtype={self.dtype.name!r}, device={self.backend.name!r})"
+
+
+def _make_layers(layers: Sequence[Any], activation: str, output: str) -> list[Dense]:
+    """Layers from widths or layers, checked to fit each other."""
+    layers = list(layers)
+    if layers and all(isinstance(layer, Dense) for layer in layers):
+        made = [copy.copy(layer) for layer in layers]  # a network binds its own views
+    else:
+        if any(isinstance(layer, Dense) for layer in layers):
+            raise InputError(f"layers: expected widths only or layers only; got both: {layers!r}")
+        if len(layers) < 2:
+            raise InputError(f"layers: expected at least two widths, inputs and outputs; got {layers!r}")
+        names = [activation] * (len(layers) - 2) + [output]
+        made = [Dense(n_in, n_out, g) for n_in, n_out, g in zip(layers[:-1], layers[1:], names, strict=True)]
+    for k, (below, above) in enumerate(itertools.pairwise(made)):
+        if below.n_out != above.n_in:
+            raise InputError(
+                f"layers: expected layer {k + 1} to take the {below.n_out} outputs of layer {k}; got n_in={above.n_in}"
+            )
+    return made
+
+
+def _dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if dtype is None or found not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise unknown_name("dtype", dtype if found is None else found.name, ("float32", "float64"))
+    return found
+
+
+def _precision(precision: str | None, dtype: np.dtype[Any]) -> str | None:
+    if precision in (None, dtype.name):
+        return None
+    if precision not in (*PRECISIONS, "float32", "float64"):
+        raise unknown_name("precision", precision, (dtype.name, *PRECISIONS))
+    if precision in PRECISIONS and dtype == np.float32:
+        raise ConfigError(
+            f"precision {precision!r}: expected None or {dtype.name!r} on a CPU; that one needs a GPU"
+        )
+    raise ConfigError(
+        f"precision {precision!r} does not go with dtype {dtype.name!r}: expected None or {dtype.name!r}; "
+        "change one of the two"
+    )
+
+
+def _chunks(x: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    for start in range(0, x.shape[0], _CHUNK):
+        yield x[start : start + _CHUNK]

@@ -1,0 +1,179 @@
+"""Optimizers: the numbers of each method; the update itself is a rule of kernels/optimizers.py.
+
+For a parameter p with gradient g, slots that start at 0, and t counting updates from 1. `weight_decay` applies to
+every parameter, biases too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from gpubp.errors import ConfigError, InputError, unknown_name
+from gpubp.kernels.optimizers import RULES, Rule
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Base of the optimizers: lr is the learning rate, which a schedule multiplies."""
+
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    _rule: ClassVar[str]
+    _numbers: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        self._check("lr", self.lr, 0, math.inf)
+        self._check("weight_decay", self.weight_decay, 0, math.inf)
+
+    def _check(self, name: str, value: Any, low: float, high: float) -> None:
+        """InputError unless low <= value < high and finite."""
+        what = f"{type(self).__name__}: {name}: expected a number"
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InputError(f"{what}; got {value!r}")
+        if not low <= value < high or not math.isfinite(value):
+            limit = f"of at least {low:g}" + (f" and below {high:g}" if math.isfinite(high) else "")
+            raise InputError(f"{what} {limit}; got {value!r}")
+
+    @property
+    def rule(self) -> Rule:
+        """The update rule in kernels/optimizers.py."""
+        return RULES[self._rule]
+
+    def hyper(self) -> list[float]:
+        """What the rule reads: learning rate, gradient factor, weight decay, then its own numbers."""
+        return [self.lr, 1.0, self.weight_decay, *(float(getattr(self, name)) for name in self._numbers)]
+
+    def config(self) -> dict[str, Any]:
+        """A dict of plain values from which `from_config` makes this optimizer again."""
+        return {"optimizer": _NAMES[type(self)], **asdict(self)}
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """g += decay p;  v = momentum v + g;  p -= lr v, or with Nesterov p -= lr (g + momentum v).
+
+    Source: Sutskever et al. 2013, in PyTorch's form (v holds gradients, not steps; no dampening).
+    """
+
+    lr: float = 1e-2
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    nesterov: bool = False
+    _numbers: ClassVar[tuple[str, ...]] = ("momentum", "nesterov")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("momentum", self.momentum, 0, 1)
+        if self.nesterov and self.momentum == 0:
+            raise InputError(
+                "SGD: expected momentum above 0 with nesterov=True; got momentum=0; set momentum=0.9"
+            )
+
+    @property
+    def rule(self) -> Rule:
+        return RULES["sgd" if self.momentum else "plain_sgd"]
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """g += decay p;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  p -= lr/(1-b1^t) m / (sqrt(v/(1-b2^t)) + eps).
+
+    Source: Kingma and Ba 2015, arXiv:1412.6980; eps outside the bias correction, as PyTorch has it.
+    """
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    _rule: ClassVar[str] = "adam"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
+            raise InputError(f"{type(self).__name__}: betas: expected two numbers; got {self.betas!r}")
+        object.__setattr__(self, "betas", tuple(self.betas))
+        for beta in self.betas:
+            self._check("betas", beta, 0, 1)
+        self._check("eps", self.eps, 0, math.inf)
+
+    def hyper(self) -> list[float]:
+        return [self.lr, 1.0, self.weight_decay, *self.betas, self.eps]
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """p -= lr decay p, then Adam's step on the plain g: the decay is decoupled from the gradient's scale.
+
+    Source: Loshchilov and Hutter 2019, arXiv:1711.05101; default decay 0.01 as in PyTorch.
+    """
+
+    weight_decay: float = 1e-2
+    _rule: ClassVar[str] = "adamw"
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """g += decay p;  v = alpha v + (1-alpha) g^2;  p -= lr g / (sqrt(v) + eps).
+
+    Source: Tieleman and Hinton 2012, lecture 6e; eps outside the root, as PyTorch has it.
+    """
+
+    lr: float = 1e-2
+    alpha: float = 0.99
+    eps: float = 1e-8
+    _rule: ClassVar[str] = "rmsprop"
+    _numbers: ClassVar[tuple[str, ...]] = ("alpha", "eps")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("alpha", self.alpha, 0, 1)
+        self._check("eps", self.eps, 0, math.inf)
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """g += decay p;  v += g^2;  p -= lr / (1 + (t-1) lr_decay) g / (sqrt(v) + eps).
+
+    Source: Duchi, Hazan and Singer 2011, in PyTorch's form.
+    """
+
+    lr: float = 1e-2
+    lr_decay: float = 0.0
+    eps: float = 1e-10
+    _rule: ClassVar[str] = "adagrad"
+    _numbers: ClassVar[tuple[str, ...]] = ("lr_decay", "eps")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("lr_decay", self.lr_decay, 0, math.inf)
+        self._check("eps", self.eps, 0, math.inf)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSprop,
+    "adagrad": Adagrad,
+}
+_NAMES = {kind: name for name, kind in OPTIMIZERS.items()}
+
+
+def optimizer(name_or_object: str | Optimizer, **options: Any) -> Optimizer:
+    """The optimizer itself, or the one called so with `options`; ConfigError with the nearest name otherwise."""
+    if isinstance(name_or_object, Optimizer):
+        return name_or_object
+    if not isinstance(name_or_object, str) or name_or_object not in OPTIMIZERS:
+        raise unknown_name("optimizer", name_or_object, OPTIMIZERS)
+    return OPTIMIZERS[name_or_object](**options)
+
+
+def from_config(config: Mapping[str, Any]) -> Optimizer:
+    """The optimizer that `config()` described; ConfigError where it describes none."""
+    options = dict(config)
+    name = options.pop("optimizer", None)
+    try:
+        return optimizer(name, **options)
+    except TypeError as error:
+        raise ConfigError(f"optimizer {name!r}: expected its own options; got {sorted(options)}") from error

@@ -1,0 +1,7 @@
+"""Training: one step, the loop of epochs around it, validation, early stopping, checkpoints."""
+
+from .history import History
+from .stopping import EarlyStopping
+from .trainer import Trainer
+
+__all__ = ["EarlyStopping", "History", "Trainer"]

@@ -1,0 +1,37 @@
+"""What happened in each epoch: rows of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+Row = dict[str, Any]
+
+
+class History:
+    """One row per epoch: epoch (from 1), loss, lr, seconds, samples_per_s, tflops; with validation its loss and metric.
+
+    `history["loss"]` is the column as a list. `stopped` says why training ended: "finished", "early stopping",
+    "interrupted", "callback", or "" while it runs.
+    """
+
+    def __init__(self, rows: list[Row] | None = None) -> None:
+        self.rows: list[Row] = list(rows or [])
+        self.stopped = ""
+
+    def append(self, row: Row) -> None:
+        """Adds an epoch."""
+        self.rows.append(row)
+
+    def __getitem__(self, column: str) -> list[Any]:
+        return [row.get(column) for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{k}={v:.4g}" for k, v in self.rows[-1].items()) if self.rows else "empty"
+        return f"History({len(self)} epochs; last: {last})"

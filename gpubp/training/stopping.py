@@ -1,0 +1,50 @@
+"""Early stopping: ends a run whose validation loss no longer falls, and gives the best weights back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpubp.errors import InputError
+
+
+class EarlyStopping:
+    """Stops after `patience` epochs in which the validation loss did not fall by more than `min_delta`.
+
+    The parameters of the best epoch are restored when training ends, however it ends.
+    """
+
+    def __init__(self, patience: int = 10, min_delta: float = 0.0) -> None:
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+            raise InputError(f"EarlyStopping: patience: expected an integer of at least 1; got {patience!r}")
+        if not min_delta >= 0:
+            raise InputError(f"EarlyStopping: min_delta: expected a number of at least 0; got {min_delta!r}")
+        self.patience, self.min_delta = patience, float(min_delta)
+        self.best = math.inf
+        self.bad_epochs = 0
+        self.parameters: npt.NDArray[Any] | None = None
+
+    def observe(self, loss: float, flat: npt.NDArray[Any]) -> bool:
+        """Takes the epoch's validation loss and the flat parameters (copied if best); True where it is time to stop."""
+        if loss < self.best - self.min_delta or self.parameters is None:
+            self.best, self.bad_epochs, self.parameters = loss, 0, np.array(flat)
+        else:
+            self.bad_epochs += 1
+        return self.bad_epochs >= self.patience
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for a checkpoint; the best parameters are stored as a tensor beside them."""
+        return {
+            "patience": self.patience,
+            "min_delta": self.min_delta,
+            "best": None if math.isinf(self.best) else self.best,
+            "bad_epochs": self.bad_epochs,
+        }
+
+    def load_state(self, state: dict[str, Any], parameters: npt.NDArray[Any] | None) -> None:
+        """Takes back what `state` gave."""
+        self.best = math.inf if state["best"] is None else float(state["best"])
+        self.bad_epochs, self.parameters = int(state["bad_epochs"]), parameters

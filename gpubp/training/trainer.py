@@ -1,0 +1,250 @@
+"""The trainer: a network, a loss and an optimizer, with the state that training them needs."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpubp.backend import State
+from gpubp.errors import ConfigError, InputError, NumericalError
+from gpubp.kernels.losses import LOSS
+from gpubp.kernels.optimizers import LR
+from gpubp.kernels.replay import STEP, STOPPED
+from gpubp.network import Network
+from gpubp.optimizers import Optimizer
+from gpubp.optimizers import optimizer as find_optimizer
+from gpubp.schedules import Schedule
+from gpubp.schedules import schedule as find_schedule
+
+from .diagnose import first_not_finite
+from .history import History, Row
+from .metrics import metric, metric_name
+from .step import Step
+from .stopping import EarlyStopping
+
+if TYPE_CHECKING:
+    from .explain import Explanation
+
+Callback = Callable[["Trainer", Row], object]
+
+
+class Trainer:
+    """Trains `net` by mini-batch gradient descent on E = loss + l1 sum|W| + l2/2 sum W^2 (weights, not biases).
+
+    `schedule` multiplies the optimizer's lr as a function of the step; `total_steps` is the length of the whole run,
+    which most schedules need and `fit` works out by itself. `seed` fixes the order of the examples.
+
+    Raises ConfigError, InputError.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        loss: str,
+        optimizer: str | Optimizer = "adam",
+        *,
+        l2: float = 0.0,
+        l1: float = 0.0,
+        schedule: str | Schedule | None = None,
+        total_steps: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.net, self.loss = net, net.resolve_loss(loss)
+        self.optimizer, self.schedule = find_optimizer(optimizer), find_schedule(schedule)
+        self.l1, self.l2 = _strength(l1, "l1"), _strength(l2, "l2")
+        self.total_steps_given = total_steps is not None
+        self.total_steps = None if total_steps is None else positive(total_steps, "total_steps")
+        try:
+            self.rng = np.random.default_rng(seed)
+        except (TypeError, ValueError):
+            raise InputError(f"seed: expected None or an integer of at least 0; got {seed!r}") from None
+        self.history, self.epoch = History(), 0
+        self.early_stopping: EarlyStopping | None = None
+
+        ops, hyper = net.backend, self.optimizer.hyper()
+        self.state = State(ops, len(hyper))
+        ops.write(self.state.hyper, hyper)
+        self.penalties = ops.to_device(np.array([self.l1, self.l2]))
+        self.slots = tuple(ops.zeros(net.flat.shape, net.dtype) for _ in range(self.optimizer.rule.slots))
+        self._steps: dict[tuple[int, bool], Step] = {}
+
+    # one step
+
+    def step(self, x: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> float:
+        """One update from one batch of any size; the loss before it.
+
+        Raises InputError for a batch that does not fit, NumericalError where the loss or a gradient is not finite:
+        the weights are then those before the step.
+        """
+        batch = self.net.check_batch(x, y, self.loss, sample_weight)
+        key = (len(batch[0]), batch[1].dtype == np.int64)
+        step = self._steps.get(key)
+        if step is None:
+            step = self._steps[key] = Step(self, key[0], labels=key[1])
+        step.fill(*batch)
+        self.set_lr(self.lr_at(self.steps))
+        step.run(1)
+        self.raise_if_stopped(step)
+        return float(self.net.backend.to_host(self.state.stats)[LOSS])
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of update number `step`, counted from 0."""
+        if self.total_steps is None and getattr(self.schedule, "needs_total", False):
+            raise ConfigError(
+                f"schedule {type(self.schedule).__name__}: expected the length of the run; got none; pass total_steps= "
+                "to Trainer, or train by fit()"
+            )
+        return self.optimizer.lr * self.schedule(step, self.total_steps or 1)
+
+    def set_lr(self, lr: float) -> None:
+        """The learning rate of the next update."""
+        self.net.backend.write(self.state.hyper[LR : LR + 1], [lr])
+
+    def counter(self, which: int) -> int:
+        """One of the counters of kernels.replay; waits for the device."""
+        return int(self.net.backend.to_host(self.state.counters)[which])
+
+    @property
+    def steps(self) -> int:
+        """Updates made so far."""
+        return self.counter(STEP)
+
+    def host_parameters(self) -> npt.NDArray[Any]:
+        """The flat parameters on the host: on a CPU the buffer itself, to be copied where it is kept."""
+        return self.net.backend.to_host(self.net.flat)
+
+    @property
+    def flops_per_sample(self) -> int:
+        """Floating-point operations of the products for one example: forward, dW, and dx but for the first layer."""
+        sizes = [2 * layer.n_in * layer.n_out for layer in self.net.layers]
+        return 3 * sum(sizes) - sizes[0]
+
+    def raise_if_stopped(self, step: Step) -> None:
+        """NumericalError that names layer and step where a kernel stopped the run; the trainer can then go on."""
+        cause = self.counter(STOPPED)
+        if not cause:
+            return
+        self.net.backend.write(self.state.counters[STOPPED : STOPPED + 1], [0])
+        where = first_not_finite(self.net, step.x, step.y, step.w, self.loss)
+        lr = float(self.net.backend.to_host(self.state.hyper)[LR])
+        raise NumericalError(
+            f"training step {self.steps + 1}: expected finite numbers; got NaN or infinity in {where}; the weights are "
+            f"those before this step; lower the learning rate (now {lr:g}) or scale the inputs"
+        )
+
+    # many steps
+
+    def fit(
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        epochs: int = 10,
+        batch_size: int = 128,
+        shuffle: bool = True,
+        validation: tuple[Any, ...] | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+        callbacks: Iterable[Callback] = (),
+        early_stopping: int | EarlyStopping | None = None,
+        progress: bool = False,
+    ) -> History:
+        """Trains for `epochs` more epochs over (x, y) in batches of `batch_size`; the last, shorter batch is kept.
+
+        `validation` is (x, y) or (x, y, sample_weight). A callback takes (trainer, row of the epoch); what returns
+        True ends training. `early_stopping` is a patience in epochs or an `EarlyStopping`. Ctrl-C ends after the
+        batch and keeps the model. Raises InputError, ConfigError, NumericalError.
+        """
+        from .fitting import fit
+
+        return fit(
+            self,
+            x,
+            y,
+            epochs=positive(epochs, "epochs"),
+            batch_size=positive(batch_size, "batch_size"),
+            shuffle=shuffle,
+            validation=validation,
+            sample_weight=sample_weight,
+            callbacks=tuple(callbacks),
+            early_stopping=early_stopping,
+            progress=progress,
+        )
+
+    def evaluate(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> dict[str, float]:
+        """{"loss": mean loss without penalties, "accuracy" or "r2": metric} over (x, y); nothing is updated."""
+        x, y, w = self.net.check_batch(x, y, self.loss, sample_weight)
+        outputs = self.net.forward(x)
+        value = evaluate_loss(self.net, self.loss, outputs, y, w)
+        host = self.net.backend.to_host(outputs)
+        return {"loss": value, metric_name(self.loss): metric(self.loss, host, y, w)}
+
+    def explain(
+        self,
+        batch_size: int = 128,
+        *,
+        labels: bool | None = None,
+        sample_weight: bool = False,
+        repeats: int = 30,
+    ) -> Explanation:
+        """The launches of one step as `fit` makes them: bytes, FLOPs, time, share of the ceiling; print it.
+
+        A copy of the network runs the step on synthetic data, so that nothing of this trainer changes. `labels` says
+        whether targets are class numbers (softmax cross-entropy: by default they are); `sample_weight` adds weights.
+        Each launch is timed `repeats` times. Raises InputError, NumericalError.
+        """
+        from .explain import explain
+
+        batch_size, repeats = positive(batch_size, "batch_size"), positive(repeats, "repeats")
+        return explain(self, batch_size, labels=labels, sample_weight=sample_weight, repeats=repeats)
+
+    # files
+
+    def save(self, path: str | Path, **extra: Any) -> None:
+        """Writes everything that `load` needs to go on, into one .safetensors file; see `checkpoint`."""
+        from .checkpoint import save
+
+        save(self, path, **extra)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> Trainer:
+        """The trainer that `save` wrote. Raises StorageError, ConfigError, DeviceError."""
+        from .checkpoint import load
+
+        return load(path, device)[0]
+
+
+def evaluate_loss(net: Network, loss: Any, outputs: Any, y: Any, w: Any) -> float:
+    """The mean loss of output activations (batch, n_out) against checked targets."""
+    from gpubp.kernels.activations import activation
+
+    ops, state = net.backend, State(net.backend, 0)
+    b, db = ops.zeros((net.n_out,), net.dtype), ops.empty((net.n_out,), net.dtype)
+    a = ops.empty(outputs.shape, net.dtype)
+    ops.write(a, ops.to_host(outputs))  # the kernel overwrites what it is given
+    ops.loss_delta(loss, activation("identity"), a, b, ops.to_device(y), ops.to_device(w), db, state)
+    return float(ops.to_host(state.stats)[LOSS])
+
+
+def _strength(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise InputError(f"{name}: expected a number of at least 0; got {value!r}")
+    return float(value)
+
+
+def positive(value: Any, name: str) -> int:
+    """An integer of at least 1; InputError otherwise."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise InputError(f"{name}: expected an integer of at least 1; got {value!r}")
+    return number
