@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,8 +137,13 @@ class Network:
         Raises InputError for a wrong shape, NaN, infinity or values beyond the dtype.
         """
         checked = validate.features(x, self.n_in, self.dtype)
-        outputs = [self._forward(rows) for rows in _chunks(checked)]
-        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+        n = checked.shape[0]
+        if n <= _CHUNK:
+            return self._forward(checked)
+        outputs = self.backend.empty((n, self.n_out), self.dtype)
+        for start in range(0, n, _CHUNK):
+            outputs[start : start + _CHUNK] = self._forward(checked[start : start + _CHUNK])
+        return outputs
 
     def _forward(self, x: npt.NDArray[Any]) -> Array:
         a = self.backend.to_device(x)
@@ -280,8 +285,3 @@ def _precision(precision: str | None, dtype: np.dtype[Any]) -> str | None:
         f"precision {precision!r} does not go with dtype {dtype.name!r}: expected None or {dtype.name!r}; "
         "change one of the two"
     )
-
-
-def _chunks(x: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-    for start in range(0, x.shape[0], _CHUNK):
-        yield x[start : start + _CHUNK]

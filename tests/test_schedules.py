@@ -32,13 +32,14 @@ LR = 0.3
 relaxed = settings(deadline=None)  # a busy machine is no failure
 shares = st.floats(0.0, 1.0)
 rates = st.floats(0.0, 1.0, exclude_min=True)
+plateaus = st.builds(Plateau, factor=rates, patience=st.integers(0, 5), threshold=shares, minimum=shares)
 simple = st.one_of(
     st.builds(Constant),
     st.builds(Step, every=st.none() | st.integers(1, 10**6), factor=rates),
     st.builds(Exponential, rate=st.none() | rates),
     st.builds(Cosine, final=shares),
     st.builds(OneCycle, warmup=shares, start=shares, final=shares),
-    st.builds(Plateau, factor=rates, patience=st.integers(0, 5), threshold=shares, minimum=shares),
+    plateaus,
 )
 schedules = simple | st.builds(Warmup, steps=st.none() | st.integers(1, 200), after=simple)
 
@@ -249,6 +250,41 @@ def test_a_run_of_one_step(name):
 
 
 @relaxed
+@given(schedules, st.integers(0, 300), st.integers(1, 10**6), st.integers(1, 10**6))
+def test_without_need_of_the_total_any_gives_the_same_factor(s, step, total, other):
+    if not s.needs_total:
+        assert s(step, max(step, total)) == s(step, max(step, other))
+
+
+@pytest.mark.parametrize(
+    ("s", "needs"),
+    [
+        (Constant(), False),
+        (Step(), True),
+        (Step(3), False),
+        (Exponential(), True),
+        (Exponential(0.9), False),
+        (Cosine(), True),
+        (OneCycle(), True),
+        (Plateau(), False),
+        (Warmup(), True),
+        (Warmup(4), False),
+        (Warmup(4, Step(3)), False),
+        (Warmup(4, "cosine"), True),
+        (Warmup(None, Step(3)), True),
+    ],
+)
+def test_which_schedules_need_the_total(s, needs):
+    assert s.needs_total is needs
+    steps = np.arange(60)
+    assert needs == (s(steps, 60) != s(steps, 90)).any()
+
+
+def test_a_schedule_of_ones_own_needs_the_total_unless_it_says_otherwise():
+    assert Schedule().needs_total is True
+
+
+@relaxed
 @given(schedules)
 def test_config_comes_back_through_json(s):
     config = json.loads(json.dumps(s.config(), allow_nan=False))
@@ -261,7 +297,7 @@ def test_config_comes_back_through_json(s):
 
 @relaxed
 @given(
-    simple.filter(lambda s: isinstance(s, Plateau)),
+    plateaus,
     st.lists(st.floats(), max_size=12),
     st.lists(st.floats(), max_size=12),
     st.booleans(),

@@ -354,7 +354,9 @@ def test_a_pipe_is_neither_read_nor_replaced(tmp_path):
 
 
 def test_nothing_in_a_file_is_run():
-    source = Path(storage.__file__).read_text()
+    files = list(Path(storage.__file__).parent.glob("*.py"))
+    assert "_load.py" in [file.name for file in files]
+    source = "".join(file.read_text() for file in files)
     for word in ("pickle", "eval(", "exec(", "import_module", "__import__", "np.load", "getattr(np"):
         assert word not in source
 

@@ -95,12 +95,12 @@ class Trainer:
 
     def lr_at(self, step: int) -> float:
         """The learning rate of update number `step`, counted from 0."""
-        if self.total_steps is None and getattr(self.schedule, "needs_total", False):
+        if self.total_steps is None and self.schedule.needs_total:
             raise ConfigError(
                 f"schedule {type(self.schedule).__name__}: expected the length of the run; got none; pass total_steps= "
                 "to Trainer, or train by fit()"
             )
-        return self.optimizer.lr * self.schedule(step, self.total_steps or 1)
+        return self.optimizer.lr * self.schedule(step, self.total_steps or step + 1)
 
     def set_lr(self, lr: float) -> None:
         """The learning rate of the next update."""
@@ -228,7 +228,7 @@ def evaluate_loss(net: Network, loss: Any, outputs: Any, y: Any, w: Any) -> floa
     ops, state = net.backend, State(net.backend, 0)
     b, db = ops.zeros((net.n_out,), net.dtype), ops.empty((net.n_out,), net.dtype)
     a = ops.empty(outputs.shape, net.dtype)
-    ops.write(a, ops.to_host(outputs))  # the kernel overwrites what it is given
+    a[...] = outputs  # the kernel overwrites what it is given
     ops.loss_delta(loss, activation("identity"), a, b, ops.to_device(y), ops.to_device(w), db, state)
     return float(ops.to_host(state.stats)[LOSS])
 
