@@ -128,7 +128,7 @@ def _log_of_parts(k, f):
 
 @inlined
 def log(z):
-    subnormal = z < _F(1.17549435e-38)
+    subnormal = abs(z) < _F(1.17549435e-38)
     x = z * _F(16777216.0) if subnormal else z  # by 2^24
     k = _exponent(x)
     f = _from_bits((_bits(x) & _MAGNITUDE) - np.int32(k << _MANTISSA)) - _ONE
@@ -145,7 +145,6 @@ def log1p(z):
     s1, s2 = _two_to(np.int32(-k1)), _two_to(np.int32(k1 - k))
     # 1 + f = 2^-k (1 + z), without the rounding of 1 + z
     y = _log_of_parts(k, z * s1 * s2 + (s1 * s2 - _ONE))
-    y = z if z == _INF else y
     y = -_INF if z == -_ONE else y
     return _NAN if z < -_ONE else y
 

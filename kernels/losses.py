@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from numba import float64, int64
-from numba.extending import register_jitable
 
 from gpubp.errors import unknown_name
 
-from .mathematics import exp, log1p, sigmoid
+from .mathematics import exp, inlined, log1p, sigmoid
 from .reductions import sum_blocks
 from .replay import LOSS_NOT_FINITE, STOPPED
 from .rows import matrix, read_row, vector
@@ -27,66 +26,66 @@ LOSS, WEIGHT, LOSS_SUM, WEIGHT_SUM = range(4)
 STATS = 4
 
 
-@register_jitable
+@inlined
 def half_sse(a, y):
     return type(a)(0.5) * (a - y) * (a - y)
 
 
-@register_jitable
+@inlined
 def d_half_sse(a, y):
     return a - y
 
 
-@register_jitable
+@inlined
 def squared_error(a, y):
     return (a - y) * (a - y)
 
 
-@register_jitable
+@inlined
 def d_squared_error(a, y):
     return type(a)(2) * (a - y)
 
 
-@register_jitable
+@inlined
 def absolute_error(a, y):
     return abs(a - y)
 
 
-@register_jitable
+@inlined
 def d_absolute_error(a, y):
     r = a - y  # the subgradient at 0 is 0; NaN stays NaN
     return type(a)(1) if r > 0 else (type(a)(-1) if r < 0 else r)
 
 
-@register_jitable
+@inlined
 def huber(a, y):
     r = abs(a - y)
     return type(a)(0.5) * r * r if r <= 1 else r - type(a)(0.5)
 
 
-@register_jitable
+@inlined
 def d_huber(a, y):
     r = a - y
     return type(a)(1) if r > 1 else (type(a)(-1) if r < -1 else r)
 
 
-@register_jitable
+@inlined
 def poisson(z, y):
     return exp(z) - y * z
 
 
-@register_jitable
+@inlined
 def d_poisson(z, y):
     return exp(z) - y
 
 
-@register_jitable
+@inlined
 def logistic(z, y):
     # -y ln s(z) - (1-y) ln(1-s(z)), rearranged so that no exponential overflows
     return (z if z > 0 else type(z)(0)) - y * z + log1p(exp(-abs(z)))
 
 
-@register_jitable
+@inlined
 def d_logistic(z, y):
     return sigmoid(z) - y
 
@@ -129,7 +128,7 @@ def loss(name: str) -> Loss:
     return LOSSES[name]
 
 
-@register_jitable
+@inlined
 def weight_scale(w, stats):
     """1 / sum of the sample weights, in stats[WEIGHT]; 0 for a batch that weighs nothing."""
     total = float64(0)
@@ -139,7 +138,7 @@ def weight_scale(w, stats):
     return 1 / total if total > 0 else float64(0)
 
 
-@register_jitable
+@inlined
 def finish(loss_sum, scale, stats, counters):
     """Writes the batch's loss, adds it to the epoch's, and stops the run where it is not finite."""
     value = loss_sum * scale

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from numba import float64, int64
-from numba.extending import register_jitable
 
+from .mathematics import inlined
 from .replay import GRADIENT_NOT_FINITE, STEP, STOPPED
 from .rows import read_row, vector
 
@@ -19,13 +19,13 @@ LR, GRADIENT_FACTOR = range(2)
 BLOCK = 16384  # elements that one iteration of a parallel loop takes
 
 
-@register_jitable
+@inlined
 def sgd_coefficients(real, hyper, t):
     # lr, weight decay, momentum, 1 where Nesterov
     return real(hyper[LR]), real(hyper[2]), real(hyper[3]), real(hyper[4]), real(0)
 
 
-@register_jitable
+@inlined
 def sgd(p, g, s0, s1, c):
     lr, decay, momentum, nesterov, _ = c
     g = g + decay * p
@@ -33,12 +33,12 @@ def sgd(p, g, s0, s1, c):
     return p - lr * (g + momentum * s0 if nesterov > 0 else s0), s0, s1
 
 
-@register_jitable
+@inlined
 def plain_sgd(p, g, s0, s1, c):
     return p - c[0] * (g + c[1] * p), s0, s1
 
 
-@register_jitable
+@inlined
 def adam_coefficients(real, hyper, t):
     # lr over the first bias correction, 1 / sqrt of the second, and what the rules need of beta1, beta2, eps
     beta1, beta2 = hyper[3], hyper[4]
@@ -56,30 +56,30 @@ def adam_coefficients(real, hyper, t):
     )
 
 
-@register_jitable
+@inlined
 def adam_step(p, g, m, v, c):
     m = m + c[2] * (g - m)
     v = c[3] * v + c[4] * g * g
     return p - c[0] * m / (math.sqrt(v) / c[1] + c[5]), m, v
 
 
-@register_jitable
+@inlined
 def adam(p, g, m, v, c):
     return adam_step(p, g + c[6] * p, m, v, c)
 
 
-@register_jitable
+@inlined
 def adamw(p, g, m, v, c):
     return adam_step(p - c[7] * c[6] * p, g, m, v, c)
 
 
-@register_jitable
+@inlined
 def rmsprop_coefficients(real, hyper, t):
     # lr, weight decay, alpha, 1 - alpha, eps
     return real(hyper[LR]), real(hyper[2]), real(hyper[3]), real(1 - hyper[3]), real(hyper[4])
 
 
-@register_jitable
+@inlined
 def rmsprop(p, g, v, s1, c):
     lr, decay, alpha, rest, eps = c
     g = g + decay * p
@@ -87,14 +87,14 @@ def rmsprop(p, g, v, s1, c):
     return p - lr * g / (math.sqrt(v) + eps), v, s1
 
 
-@register_jitable
+@inlined
 def adagrad_coefficients(real, hyper, t):
     # lr decayed by the step, weight decay, eps
     lr = hyper[LR] / (1 + (t - 1) * hyper[3])
     return real(lr), real(hyper[2]), real(hyper[4]), real(0), real(0)
 
 
-@register_jitable
+@inlined
 def adagrad(p, g, v, s1, c):
     lr, decay, eps, _, _ = c
     g = g + decay * p

@@ -1,0 +1,151 @@
+"""The engine's mathematics once more, in plain NumPy float64: what the kernels are compared with; and how to run one."""
+
+import math
+
+import numpy as np
+
+from gpubp.backend.launch import make_row
+from gpubp.kernels.compile import cpu_kernel
+
+# ---- activations: f and its derivative, both of z ---------------------------------------------------------
+
+_SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772
+_erf = np.vectorize(math.erf, otypes=[float])
+_C = math.sqrt(2 / math.pi)
+
+
+def _sigmoid(z):
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1 / (1 + e), e / (1 + e)) + 0 * z
+
+
+def _softplus(z):
+    return np.logaddexp(0, z)
+
+
+def _phi(z):
+    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+def _expm1(z):
+    return np.expm1(np.minimum(z, 0))
+
+
+def _inner(z):
+    return _C * (z + 0.044715 * z**3)
+
+
+def _d_gelu_tanh(z):
+    t = np.tanh(_inner(z))
+    return 0.5 * (1 + t) + 0.5 * z * (1 - t * t) * _C * (1 + 3 * 0.044715 * z * z)
+
+
+def _d_mish(z):
+    t = np.tanh(_softplus(z))
+    return t + z * (1 - t * t) * _sigmoid(z)
+
+
+def _keep_nan(z, values):
+    return np.where(np.isnan(z), z, values)
+
+
+ACTIVATION = {
+    "identity": (lambda z: z, np.ones_like),
+    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0),
+    "leaky_relu": (lambda z: np.where(z > 0, z, 0.01 * z), lambda z: np.where(z > 0, 1, 0.01)),
+    "elu": (lambda z: np.where(z > 0, z, _expm1(z)), lambda z: np.where(z > 0, 1, _expm1(z) + 1)),
+    "selu": (
+        lambda z: _SCALE * np.where(z > 0, z, _ALPHA * _expm1(z)),
+        lambda z: _SCALE * np.where(z > 0, 1, _ALPHA * (_expm1(z) + 1)),
+    ),
+    "gelu": (
+        lambda z: z * 0.5 * (1 + _erf(z / math.sqrt(2))),
+        lambda z: 0.5 * (1 + _erf(z / math.sqrt(2))) + z * _phi(z),
+    ),
+    "gelu_tanh": (lambda z: 0.5 * z * (1 + np.tanh(_inner(z))), _d_gelu_tanh),
+    "silu": (lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) * (1 + z * (1 - _sigmoid(z)))),
+    "mish": (lambda z: z * np.tanh(_softplus(z)), _d_mish),
+    "softplus": (_softplus, _sigmoid),
+    "softsign": (lambda z: z / (1 + np.abs(z)), lambda z: 1 / (1 + np.abs(z)) ** 2),
+    "sigmoid": (_sigmoid, lambda z: _sigmoid(z) * (1 - _sigmoid(z))),
+    "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
+    "hard_tanh": (lambda z: np.clip(z, -1, 1), lambda z: (np.abs(z) < 1) * 1.0),
+    "hard_swish": (
+        lambda z: z * np.clip(z + 3, 0, 6) / 6,
+        lambda z: np.where(z <= -3, 0, np.where(z >= 3, 1, z / 3 + 0.5)),
+    ),
+    "exp": (np.exp, np.exp),
+}
+
+# ---- losses: l and its derivative by the output, per entry; the convention over outputs --------------------
+
+LOSS = {
+    "half_sse": (lambda a, y: (a - y) ** 2 / 2, lambda a, y: a - y, "sum"),
+    "sse": (lambda a, y: (a - y) ** 2, lambda a, y: 2 * (a - y), "sum"),
+    "mse": (lambda a, y: (a - y) ** 2, lambda a, y: 2 * (a - y), "mean"),
+    "mae": (lambda a, y: np.abs(a - y), lambda a, y: np.sign(a - y), "mean"),
+    "huber": (
+        lambda a, y: np.where(np.abs(a - y) <= 1, (a - y) ** 2 / 2, np.abs(a - y) - 0.5),
+        lambda a, y: np.clip(a - y, -1, 1),
+        "mean",
+    ),
+    "poisson": (lambda a, y: np.exp(a) - y * a, lambda a, y: np.exp(a) - y, "mean"),
+    "binary_cross_entropy": (
+        lambda a, y: np.logaddexp(0, a) - y * a,
+        lambda a, y: _sigmoid(a) - y,
+        "sum",
+    ),
+}
+
+
+def softmax(a):
+    e = np.exp(a - a.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def loss_delta(name, activation, z, b, y, w):
+    """Mean loss, delta (batch, n) and db (n,) of a = f(z + b), weighted by w.
+
+    And the sizes of what was added up for the loss and for each delta: rounding errors are relative to these.
+    """
+    f, d_f = ACTIVATION[activation]
+    z, y, w = (np.asarray(v, np.float64) for v in (z + b, y, w))
+    a, total = f(z), w.sum()
+    share = (w / total if total > 0 else 0 * w)[:, None]
+    if name == "softmax_cross_entropy":
+        targets = y if y.ndim == 2 else np.eye(z.shape[1])[y.astype(int)]
+        top = a.max(axis=1, keepdims=True) if len(a) else a
+        logsum = top + np.log(np.exp(a - top).sum(axis=1, keepdims=True))
+        losses = targets * (logsum - a)
+        upstream = softmax(a) * targets.sum(axis=1, keepdims=True) - targets if len(a) else a
+        y = targets
+    else:
+        l, d_l, convention = LOSS[name]
+        share = share / (z.shape[1] if convention == "mean" else 1)
+        losses, upstream = l(a, y), d_l(a, y)
+    delta = share * upstream * d_f(z)
+    size = 1 + np.abs(a) + np.abs(y)
+    sizes = float((share * (np.abs(losses) + size * size)).sum()), share * (size + np.abs(upstream)) * (1 + np.abs(d_f(z)))
+    return float((share * losses).sum()), delta, delta.sum(axis=0), *sizes
+
+
+# ---- running one kernel ------------------------------------------------------------------------------------
+
+_MARGIN = 64
+
+
+def run_kernel(factory, dtype, operands, scalars=(), integers=(), *, parallel=False):
+    """Runs the kernel in place over `operands`, between margins of a pattern that must come out untouched."""
+    blocks, views = [], []
+    for operand in operands:
+        block = np.full(operand.nbytes + 2 * _MARGIN, 0xA5, np.uint8)
+        view = block[_MARGIN : _MARGIN + operand.nbytes].view(operand.dtype).reshape(operand.shape)
+        view[...] = operand
+        blocks.append(block)
+        views.append(view)
+    row = make_row(views, integers)
+    cpu_kernel(factory, np.dtype(dtype), *scalars, parallel=parallel).ctypes(row.ctypes.data)
+    for block, view, operand in zip(blocks, views, operands, strict=True):
+        assert (block[:_MARGIN] == 0xA5).all(), "wrote in front of an operand"
+        assert (block[_MARGIN + operand.nbytes :] == 0xA5).all(), "wrote behind an operand"
+        operand[...] = view
