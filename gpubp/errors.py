@@ -37,6 +37,7 @@ class NumericalError(GpubpError, ArithmeticError):
 def unknown_name(what: str, name: object, valid: Iterable[str]) -> ConfigError:
     """The error for a `what` called `name` that is not among `valid`, with the nearest valid one."""
     names = list(valid)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    same = [valid for valid in names if valid.lower() == str(name).lower()]
+    close = same or difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else "choose one of them."
     return ConfigError(f"unknown {what}: expected one of {', '.join(names)}; got {name!r}; {hint}")

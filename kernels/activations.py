@@ -260,6 +260,6 @@ ACTIVATIONS: dict[str, Activation] = {row.name: row for row in _ROWS}
 
 def activation(name: str) -> Activation:
     """The activation called `name`; ConfigError with the nearest valid name if there is none."""
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise unknown_name("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]

@@ -123,7 +123,7 @@ LOSSES = {
 
 def loss(name: str) -> Loss:
     """The loss called `name`; ConfigError with the nearest name otherwise."""
-    if name not in LOSSES:
+    if not isinstance(name, str) or name not in LOSSES:
         raise unknown_name("loss", name, LOSSES)
     return LOSSES[name]
 

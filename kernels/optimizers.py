@@ -136,9 +136,10 @@ def update(real, loop, slots, coefficients, rule):
         hyper, counters, bad = vector(row, 4, float64), vector(row, 5, int64), vector(row, 6, int64)
         n, blocks = p.shape[0], bad.shape[0]
         for k in loop(blocks):
+            block = g[k * BLOCK : min(n, (k + 1) * BLOCK)]
             count = 0
-            for i in range(k * BLOCK, min(n, (k + 1) * BLOCK)):
-                count += 0 if g[i] - g[i] == real(0) else 1
+            for i in range(block.shape[0]):
+                count += 0 if block[i] - block[i] == real(0) else 1
             bad[k] = count
         if counters[STOPPED] == 0 and bad.sum() > 0:
             counters[STOPPED] = GRADIENT_NOT_FINITE
@@ -147,14 +148,17 @@ def update(real, loop, slots, coefficients, rule):
             factor = real(hyper[GRADIENT_FACTOR])
             zero = real(0)
             for k in loop(blocks):
-                for i in range(k * BLOCK, min(n, (k + 1) * BLOCK)):
-                    a = s0[i] if slots > 0 else zero
-                    b = s1[i] if slots > 1 else zero
-                    new, a, b = rule(p[i], factor * g[i], a, b, c)
-                    p[i] = new
+                start, stop = k * BLOCK, min(n, (k + 1) * BLOCK)
+                # Views that are read from 0 on: an index that might be negative keeps LLVM from vectorising.
+                pk, gk, s0k, s1k = p[start:stop], g[start:stop], s0[start:stop], s1[start:stop]
+                for i in range(pk.shape[0]):
+                    a = s0k[i] if slots > 0 else zero
+                    b = s1k[i] if slots > 1 else zero
+                    new, a, b = rule(pk[i], factor * gk[i], a, b, c)
+                    pk[i] = new
                     if slots > 0:
-                        s0[i] = a
+                        s0k[i] = a
                     if slots > 1:
-                        s1[i] = b
+                        s1k[i] = b
 
     return kernel

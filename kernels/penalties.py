@@ -24,10 +24,15 @@ def penalty(real, loop):
         n, blocks = p.shape[0], partials.shape[0]
         for k in loop(blocks):
             value = float64(0)
-            for i in range(k * BLOCK, min(n, (k + 1) * BLOCK)):
-                w = p[i]
+            start, stop = k * BLOCK, min(n, (k + 1) * BLOCK)
+            pk, gk = (
+                p[start:stop],
+                g[start:stop],
+            )  # views from 0 on, as in the update, so that the loop vectorises
+            for i in range(pk.shape[0]):
+                w = pk[i]
                 value += l1 * abs(w) + half * w * w
-                g[i] += l1 * (real(w > 0) - real(w < 0)) + l2 * w
+                gk[i] += l1 * (real(w > 0) - real(w < 0)) + l2 * w
             partials[k] = value
         total = float64(0)
         for k in range(blocks):

@@ -1,4 +1,4 @@
-"""The engine's mathematics once more, in plain NumPy float64: what the kernels are compared with; and how to run one."""
+"""The engine's mathematics once more, in plain NumPy float64, to compare kernels with; and how to run a kernel."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 from gpubp.backend.launch import make_row
 from gpubp.kernels.compile import cpu_kernel
 
-# ---- activations: f and its derivative, both of z ---------------------------------------------------------
+# ---- activations: f and its derivative, both of z ------------------------------------------------------
 
 _SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772
 _erf = np.vectorize(math.erf, otypes=[float])
@@ -77,7 +77,7 @@ ACTIVATION = {
     "exp": (np.exp, np.exp),
 }
 
-# ---- losses: l and its derivative by the output, per entry; the convention over outputs --------------------
+# ---- losses: l and its derivative by the output, per entry; the convention over outputs ----------------
 
 LOSS = {
     "half_sse": (lambda a, y: (a - y) ** 2 / 2, lambda a, y: a - y, "sum"),
@@ -125,11 +125,14 @@ def loss_delta(name, activation, z, b, y, w):
         losses, upstream = l(a, y), d_l(a, y)
     delta = share * upstream * d_f(z)
     size = 1 + np.abs(a) + np.abs(y)
-    sizes = float((share * (np.abs(losses) + size * size)).sum()), share * (size + np.abs(upstream)) * (1 + np.abs(d_f(z)))
+    sizes = (
+        float((share * (np.abs(losses) + size * size)).sum()),
+        share * (size + np.abs(upstream)) * (1 + np.abs(d_f(z))),
+    )
     return float((share * losses).sum()), delta, delta.sum(axis=0), *sizes
 
 
-# ---- running one kernel ------------------------------------------------------------------------------------
+# ---- running one kernel --------------------------------------------------------------------------------
 
 _MARGIN = 64
 

@@ -39,7 +39,7 @@ def features(x: Any, n_features: int | None = None, dtype: DTypeLike = np.float3
             f"x: expected {n_features} features per row, got {raw.shape[1]}; "
             "pass the columns that the network was made for."
         )
-    return _converted(raw, "x", np.dtype(dtype))
+    return converted(raw, "x", np.dtype(dtype))
 
 
 def labels(y: Any, n_classes: int, n: int) -> Array:
@@ -71,7 +71,7 @@ def targets(y: Any, n_outputs: int, n: int, dtype: DTypeLike = np.float32) -> Ar
             f"y: expected shape ({n}, {n_outputs}), got {np.shape(y)}; "
             "pass one row per row of x and one column per output."
         )
-    return _converted(raw, "y", np.dtype(dtype))
+    return converted(raw, "y", np.dtype(dtype))
 
 
 def weights(w: Any, n: int, dtype: DTypeLike = np.float32) -> Array:
@@ -81,7 +81,7 @@ def weights(w: Any, n: int, dtype: DTypeLike = np.float32) -> Array:
     `dtype`; anything else raises InputError.
     """
     raw = _vector(numeric(w, "sample_weight", "(batch,)"), "sample_weight", n)
-    array = _converted(raw, "sample_weight", np.dtype(dtype))
+    array = converted(raw, "sample_weight", np.dtype(dtype))
     _raise_first(array, array < 0, "sample_weight", "weights of at least 0", "drop or fix that row")
     total = array.sum(dtype=np.float64)
     if not 0 < total <= np.finfo(array.dtype).max:
@@ -139,7 +139,7 @@ def _laid_out(raw: Array, dtype: np.dtype[Any]) -> Array:
         return np.array(raw, dtype=dtype, order="C")
 
 
-def _converted(raw: Array, name: str, dtype: np.dtype[Any]) -> Array:
+def converted(raw: Array, name: str, dtype: np.dtype[Any]) -> Array:
     """`raw` as finite values of `dtype`; says whether a bad value was bad before or overflowed."""
     array = _laid_out(raw, dtype)
     if all_finite(array):

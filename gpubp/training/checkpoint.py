@@ -121,7 +121,8 @@ def _restore(tensors: Tensors, metadata: dict[str, str], device: str) -> Trainer
         stopping = EarlyStopping(config["early_stopping"]["patience"], config["early_stopping"]["min_delta"])
         best = np.zeros(net.flat.shape, net.dtype)
         group = _group(tensors, "best")
-        _fill(net, best, group)
+        if group:
+            _fill(net, best, group)
         stopping.load_state(config["early_stopping"], best if group else None)
         trainer.early_stopping = stopping
     return trainer
@@ -134,7 +135,8 @@ def _group(tensors: Tensors, group: str) -> Tensors:
 def _fill(net: Network, flat: Any, values: Tensors) -> None:
     """Copies named values into their places in a flat buffer laid out as the parameters."""
     for name, view in net.views(flat).items():
-        if name in values:
-            if values[name].shape != view.shape:
-                raise ValueError(f"{name}: expected shape {view.shape}; got {values[name].shape}")
-            net.backend.write(view, values[name])
+        if name not in values:
+            raise ValueError(f"{name}: expected an array of shape {view.shape}; got none")
+        if values[name].shape != view.shape:
+            raise ValueError(f"{name}: expected shape {view.shape}; got {values[name].shape}")
+        net.backend.write(view, values[name])

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import statistics
-import time
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpubp.backend import Backend, LaunchCost, Recording, State
+from gpubp.backend import LaunchCost, Recording
 from gpubp.errors import NumericalError
-from gpubp.kernels.activations import activation
 from gpubp.kernels.replay import CURSOR, STOPPED
 from gpubp.network import Network
 
+from .ceilings import GROUP_SECONDS, bandwidth_at, call_seconds, peak_rate, replay_seconds
 from .step import Source, Step
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-DATA_BYTES = 64 << 20  # the synthetic data set, larger than most caches, as a real one is
-_PROBE_SECONDS = 0.01
-_PROBES = 5
-_TRIVIAL = 500  # calls of a launch without work, to know what a call alone takes
+DATA_BYTES = 64 << 20  # the synthetic data set that batches are gathered from: larger than most caches
+_WARM_UP = 3  # steps before anything is timed; the first one is made while it is recorded
 
 
 @dataclass(frozen=True)
@@ -59,9 +55,10 @@ class Explanation:
 
     Bytes count each operand once, without the scratch of reductions; FLOPs are those of the equations (a function
     counts as one). `seconds` of a launch is the median over repetitions of the step, less what a call from Python
-    takes; `step_seconds` is the median of the whole step as `fit` replays it. `peak` is the rate of a large square
-    product in this dtype, FLOP/s. The bandwidth of a launch, bytes/s, is that of a pass which reads, adds to and
-    writes back as many bytes as the launch moves, again and again: that of a cache where the bytes fit into one.
+    takes; `step_seconds` is the median of the whole step as `fit` replays it. `peak` is the best rate of square
+    products in this dtype, or that of a launch where it is higher, FLOP/s. The bandwidth of a launch, bytes/s, is
+    that of a pass which reads, adds to and writes back as many bytes as the launch moves, again and again: where
+    they fit into a cache, that of the cache.
     """
 
     rows: tuple[LaunchRow, ...]
@@ -82,44 +79,7 @@ class Explanation:
         return asdict(self) | {"rows": rows, "sum_seconds": self.sum_seconds}
 
     def __str__(self) -> str:
-        rows, ceiling = self.rows, sum(row.ceiling_seconds for row in self.rows)
-        total = _line(
-            "",
-            f"{len(rows)} launches",
-            sum(row.read for row in rows),
-            sum(row.written for row in rows),
-            sum(row.flops for row in rows),
-            self.sum_seconds,
-            1.0,
-            ceiling / self.sum_seconds if self.sum_seconds else None,
-            "",
-        )
-        head = (
-            f"{'scope':<16} {'launch':<36} {'KB read':>9} {'KB writ.':>9} {'MFLOP':>9} {'us':>9} {'time':>6} "
-            f"{'of ceiling':>9} by"
-        )
-        lines = [
-            _line(
-                r.scope, r.name, r.read, r.written, r.flops, r.seconds, r.time_share, r.ceiling_share, r.bound
-            )
-            for r in rows
-        ]
-        return "\n".join(
-            [
-                f"One training step, batch {self.batch_size}, on {self.device}",
-                _cut(self.network, 110),
-                "",
-                head,
-                *lines,
-                total,
-                "",
-                f"Replayed, the step takes {1e6 * self.step_seconds:.1f} us: "
-                f"{self.batch_size / self.step_seconds:,.0f} samples/s, "
-                f"{sum(row.flops for row in rows) / self.step_seconds / 1e9:.1f} GFLOP/s.",
-                f"Ceiling: {self.peak / 1e9:.1f} GFLOP/s (large product), or the bandwidth of a plain pass over as many "
-                "bytes.",
-            ]
-        )
+        return "\n".join(_table(self))
 
 
 def explain(
@@ -134,21 +94,19 @@ def explain(
     step = _copy_step(trainer, batch_size, labels, sample_weight, repeats)
     recording, ops = step.recording, trainer.net.backend
     assert recording is not None
-    rewind = _rewinder(step)
-    rewind()
-    recording.costs(2)  # what runs for the first time is slower
-    rewind()
+    recording.costs(_WARM_UP - 1)
     costs = recording.costs(repeats)
-    step_seconds = _replay_seconds(recording, rewind, repeats)
+    step_seconds = _step_seconds(step, recording, repeats)
     if step.trainer.counter(STOPPED):
         raise NumericalError(
             "explain: expected a network with finite gradients on random standardized inputs; got NaN or infinity; "
             "explain it before it diverges"
         )
-    call = _call_seconds(ops)
-    peak = _peak(ops, trainer.net.dtype)
+    call = call_seconds(ops)
+    reached = max(cost.flops / max(cost.seconds, 1e-9) for cost in costs)
+    peak = max(peak_rate(ops, trainer.net.dtype), reached)
     bandwidths = {
-        size: _bandwidth(ops, trainer.net.dtype, size) for size in {c.read + c.written for c in costs}
+        size: bandwidth_at(ops, trainer.net.dtype, size) for size in {c.read + c.written for c in costs}
     }
     total = sum(max(cost.seconds - call, 0.0) for cost in costs) or 1.0
     rows = [_row(cost, call, total, peak, bandwidths[cost.read + cost.written]) for cost in costs]
@@ -185,15 +143,15 @@ def _copy_step(trainer: Trainer, batch: int, labels: bool | None, sample_weight:
     net.load_parameters({name: ops.to_host(view) for name, view in original.parameters().items()})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what it has to say was said when the trainer was made
-        copy = Same(net, trainer.loss, trainer.optimizer, l1=trainer.l1, l2=trainer.l2, seed=0)
+        copy = Same(net, trainer.loss.name, trainer.optimizer, l1=trainer.l1, l2=trainer.l2, seed=0)
     copy.set_lr(0.0)
     if labels is None:
         labels = trainer.loss.name == "softmax_cross_entropy"
     per_example = net.dtype.itemsize * (net.n_in + net.n_out)
-    examples = max(1, min(batch * (repeats + 2), DATA_BYTES // per_example))
+    examples = max(1, DATA_BYTES // per_example)
     x = rng.standard_normal((examples, net.n_in), np.float32)
     y = rng.integers(0, net.n_out, examples) if labels else rng.random((examples, net.n_out))
-    order = rng.integers(0, examples, batch * (repeats + 2))
+    order = rng.integers(0, examples, batch * (_WARM_UP + repeats))
     source = Source(
         ops.to_device(x, net.dtype),
         ops.to_device(y, np.int64 if labels else net.dtype),
@@ -207,89 +165,81 @@ def _copy_step(trainer: Trainer, batch: int, labels: bool | None, sample_weight:
     return step
 
 
-def _rewinder(step: Step) -> Callable[[], None]:
-    """Puts the cursor back to the first batch: the order has enough batches for one round of repetitions."""
-    ops, counters = step.trainer.net.backend, step.trainer.state.counters
-    return lambda: ops.write(counters[CURSOR : CURSOR + 1], [0])
-
-
-def _replay_seconds(recording: Recording, rewind: Callable[[], None], times: int) -> float:
-    """Median time of one replayed step, over `_PROBES` replays of `times` steps."""
-    seconds = []
-    for _ in range(_PROBES):
-        rewind()
-        seconds.append(_timed(recording, times))
+def _step_seconds(step: Step, recording: Recording, repeats: int) -> float:
+    """Median time of one replayed step; each time the cursor is put back, so that the order never runs out."""
+    counters, seconds = step.trainer.state.counters, []
+    times = 1
+    for _ in range(repeats):
+        step.trainer.net.backend.write(counters[CURSOR : CURSOR + 1], [0])
+        seconds.append(replay_seconds(recording, times))
+        times = max(1, min(repeats, int(GROUP_SECONDS / seconds[-1])))
     return statistics.median(seconds)
 
 
-# what the machine can do
-
-
-def _timed(recording: Recording, times: int) -> float:
-    start = time.perf_counter()
-    recording.replay(times)
-    return (time.perf_counter() - start) / times
-
-
-def _fastest(recording: Recording) -> float:
-    """Least time of one pass, over `_PROBES` replays of about `_PROBE_SECONDS`."""
-    recording.replay(1)
-    times = max(1, min(100_000, int(_PROBE_SECONDS / max(_timed(recording, 1), 1e-9))))
-    return min(_timed(recording, times) for _ in range(_PROBES))
-
-
-def _call_seconds(ops: Backend) -> float:
-    """What timing one launch from Python adds to its work: the median of a launch that does next to nothing."""
-    state = State(ops, 1)
-    with ops.capture(state) as recording:
-        ops.advance(0, ops.zeros((0,), np.float64), 0, state)
-    return max(recording.costs(_TRIVIAL)[0].seconds - _fastest(recording), 0.0)
-
-
-def _peak(ops: Backend, dtype: Any) -> float:
-    """FLOP/s of a square product, large enough to take milliseconds."""
-    n, seconds = 512, 0.0
-    while seconds < _PROBE_SECONDS / 2:
-        n *= 2
-        a, b, c = (ops.zeros((n, n), dtype) for _ in range(3))
-        with ops.capture(State(ops, 1)) as recording:
-            ops.matmul(a, b, out=c)
-        seconds = _fastest(recording)
-    return 2.0 * n**3 / seconds
-
-
-def _bandwidth(ops: Backend, dtype: Any, size: int) -> float:
-    """Bytes/s of the pass z = z + b over `size` bytes: half of them read, half written, in place."""
-    columns = 512
-    z = ops.zeros((max(1, round(size / (2 * np.dtype(dtype).itemsize * columns))), columns), dtype)
-    b = ops.zeros((columns,), dtype)
-    with ops.capture(State(ops, 1)) as recording:
-        ops.bias_activation(z, b, activation("identity"), keep=False)
-    return 2.0 * z.nbytes / _fastest(recording)
-
-
 # the table
+
+_BELIEVABLE = 1.1  # a share up to this comes of the noise of two measurements
+_DISTURBED = (
+    ">100 %: the limit was measured too low, beside other work on this machine; repeat it when that is done."
+)
+
+
+def _table(e: Explanation) -> list[str]:
+    """Lines of at most 110 columns."""
+    rows, flops = e.rows, sum(row.flops for row in e.rows)
+    titles = ("scope", "launch", "KB read", "written", "MFLOP", "us", "time", "limit", "by")
+    total = (sum(r.read for r in rows), sum(r.written for r in rows), flops, e.sum_seconds)
+    least = sum(row.ceiling_seconds for row in rows) / e.sum_seconds if e.sum_seconds else None
+    rate, achieved = e.batch_size / e.step_seconds, flops / e.step_seconds / 1e9
+    return [
+        f"One training step of {e.batch_size} examples on {_cut(e.device, 76)}",
+        _cut(e.network, 110),
+        "",
+        "{:<16} {:<34} {:>8} {:>8} {:>8} {:>8} {:>6} {:>6} {}".format(*titles),
+        *(
+            _line(
+                r.scope,
+                r.name,
+                (r.read, r.written, r.flops, r.seconds),
+                r.time_share,
+                r.ceiling_share,
+                r.bound,
+            )
+            for r in rows
+        ),
+        _line("", f"{len(rows)} launches", total, 1.0, least, ""),
+        "",
+        f"Replayed, a step takes {1e6 * e.step_seconds:,.1f} us: {rate:,.0f} samples/s, {achieved:.1f} GFLOP/s.",
+        f"limit: share of what this machine allows, {e.peak / 1e9:.1f} GFLOP/s (the best product) or the bandwidth of",
+        "a plain pass over as many bytes, whichever takes longer.",
+        *([_DISTURBED] if any((row.ceiling_share or 0) > _BELIEVABLE for row in rows) else []),
+    ]
+
+
+def _line(
+    scope: str,
+    name: str,
+    cost: tuple[int, int, int, float],
+    time_share: float,
+    ceiling_share: float | None,
+    bound: str,
+) -> str:
+    read, written, flops, seconds = cost
+    numbers = (_number(read / 1e3), _number(written / 1e3), _number(flops / 1e6), _number(1e6 * seconds))
+    share = "-" if ceiling_share is None else f"{100 * ceiling_share:.0f} %"
+    share = ">100 %" if ceiling_share is not None and ceiling_share > _BELIEVABLE else share
+    columns = " ".join(f"{number:>8}" for number in numbers)
+    line = (
+        f"{_cut(scope, 16):<16} {_cut(name, 34):<34} {columns} {100 * time_share:>4.1f} % {share:>6} {bound}"
+    )
+    return line.rstrip()
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _cut(text: str, width: int) -> str:
     """The text, its middle left out where it is longer than the column."""
     half = width // 2
     return text if len(text) <= width else f"{text[: width - half]}…{text[len(text) - half + 1 :]}"
-
-
-def _line(
-    scope: str,
-    name: str,
-    read: int,
-    written: int,
-    flops: int,
-    seconds: float,
-    time_share: float,
-    ceiling_share: float | None,
-    bound: str,
-) -> str:
-    share = "-" if ceiling_share is None else f"{100 * ceiling_share:.0f} %"
-    return (
-        f"{_cut(scope, 16):<16} {_cut(name, 36):<36} {read / 1e3:>9,.1f} {written / 1e3:>9,.1f} {flops / 1e6:>9,.2f} "
-        f"{1e6 * seconds:>9,.1f} {100 * time_share:>4.1f} % {share:>6} {bound}"
-    )

@@ -106,6 +106,9 @@ def fit(
             if stop_early or any(asked):
                 history.stopped = "early stopping" if stop_early else "callback"
                 break
+            if interrupt.requested:  # in validation or in a callback: no epoch is begun, no permutation drawn
+                history.stopped = "interrupted"  # type: ignore[unreachable]  # a signal sets it at any time
+                break
     history.stopped = history.stopped or "finished"
     if stopping is not None and stopping.parameters is not None:
         trainer.net.backend.write(trainer.net.flat, stopping.parameters)
@@ -139,7 +142,9 @@ class _Epochs:
         ops = trainer.net.backend
         x, y, w = (ops.to_device(array) for array in data)
         per_epoch = -(-self.n // batch)
-        if not trainer.total_steps_given:  # a second fit prolongs the run; a resumed one ends where it was to end
+        if (
+            not trainer.total_steps_given
+        ):  # a second fit prolongs the run; a resumed one ends where it was to end
             trainer.total_steps = max(trainer.total_steps or 0, trainer.steps + epochs * per_epoch)
         self.rates = ops.empty((epochs * per_epoch,), np.float64)
         order = ops.empty((self.n,), np.int64)
@@ -149,6 +154,7 @@ class _Epochs:
         rest = self.n % batch
         self.tail = Step(trainer, rest, labels=labels, source=self.source) if rest else None
         self._seconds_per_step = CHUNK_SECONDS
+        self._rates_of: object = None  # what the table of rates was made for
 
     def epoch(self, shuffle: bool, interrupt: Any, display: Progress | None) -> Row:
         """One pass over the data; its row of the history."""
@@ -162,6 +168,7 @@ class _Epochs:
         done = self._run(self.full, self.n // self.batch, interrupt, display, good)
         if self.tail is not None and not interrupt.requested:
             done += self._run(self.tail, 1, interrupt, display, good)
+        self._check_weights(good)
         stats, seconds = ops.to_host(trainer.state.stats), time.perf_counter() - start
         return {
             "epoch": trainer.epoch + 1,
@@ -175,10 +182,13 @@ class _Epochs:
     def _set_rates(self) -> float:
         """Writes the learning rate of every step of this fit, as the schedule sees it now; that of the next step."""
         trainer, ops = self.trainer, self.trainer.net.backend
-        steps = np.arange(self.source.start, self.source.start + self.rates.size)
-        rates = trainer.optimizer.lr * np.asarray(trainer.schedule(steps, trainer.total_steps or 1))
-        ops.write(self.rates, rates)
-        lr = float(rates[min(trainer.steps - self.source.start, rates.size - 1)])
+        made_for = (trainer.optimizer.lr, trainer.schedule, trainer.schedule.state())
+        if made_for != self._rates_of:
+            steps = np.arange(self.source.start, self.source.start + self.rates.size)
+            ops.write(self.rates, trainer.optimizer.lr * trainer.schedule(steps, trainer.total_steps or 1))
+            self._rates_of = made_for
+        k = min(trainer.steps - self.source.start, self.rates.size - 1)
+        lr = float(ops.to_host(self.rates[k : k + 1])[0])
         trainer.set_lr(lr)
         return lr
 
@@ -198,6 +208,17 @@ class _Epochs:
             if display is not None:
                 display.steps(chunk * step.batch)
         return done * step.batch
+
+    def _check_weights(self, good: Array) -> None:
+        """NumericalError where finite gradients made weights overflow in the epoch's last steps."""
+        net = self.trainer.net
+        if not all_finite(net.backend.to_host(net.flat)):
+            bad = next(n for n, view in net.parameters().items() if not all_finite(net.backend.to_host(view)))
+            net.backend.write(net.flat, good)
+            raise NumericalError(
+                f"training step {self.trainer.steps}: expected finite numbers; got NaN or infinity in parameter {bad}; "
+                "the weights are those of the beginning of the epoch; lower the learning rate or scale the inputs"
+            )
 
     def _stop(self, step: Step, good: Array) -> None:
         """Raises NumericalError; weights that overflowed themselves go back to those of the epoch's beginning."""

@@ -35,7 +35,7 @@ class Progress:
             bar = "#" * int(share * _BAR)
             rate = self._total / (now - self._started)
             sys.stdout.write(
-                f"\r\033[Kepoch {self._trainer.epoch + 1}/{self._last} [{bar:<{_BAR}}] {share:4.0%}  "
+                f"\r\033[Kepoch {self._trainer.epoch + 1} of {self._last} [{bar:<{_BAR}}] {share:4.0%}  "
                 f"{_si(rate)} samples/s  {self._left()} left"
             )
             sys.stdout.flush()
@@ -47,7 +47,7 @@ class Progress:
         names = ("loss", "val_loss", "val_accuracy", "val_r2")
         values = "  ".join(f"{name} {row[name]:.4f}" for name in names if name in row)
         sys.stdout.write(
-            f"{clear}epoch {row['epoch']}/{self._last}  {values}  {_si(row['samples_per_s'])} samples/s  "
+            f"{clear}epoch {row['epoch']} of {self._last}  {values}  {_si(row['samples_per_s'])} samples/s  "
             f"{row['tflops']:.3f} TFLOP/s  {self._left()} left\n"
         )
         sys.stdout.flush()

@@ -17,7 +17,7 @@ from gpubp.kernels.losses import LOSS
 from gpubp.kernels.optimizers import LR
 from gpubp.kernels.replay import STEP, STOPPED
 from gpubp.network import Network
-from gpubp.optimizers import Optimizer
+from gpubp.optimizers import Optimizer, real_number
 from gpubp.optimizers import optimizer as find_optimizer
 from gpubp.schedules import Schedule
 from gpubp.schedules import schedule as find_schedule
@@ -171,7 +171,7 @@ class Trainer:
             shuffle=shuffle,
             validation=validation,
             sample_weight=sample_weight,
-            callbacks=tuple(callbacks),
+            callbacks=_callbacks(callbacks),
             early_stopping=early_stopping,
             progress=progress,
         )
@@ -234,9 +234,17 @@ def evaluate_loss(net: Network, loss: Any, outputs: Any, y: Any, w: Any) -> floa
 
 
 def _strength(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    number = real_number(value)
+    if not 0 <= number < math.inf:
         raise InputError(f"{name}: expected a number of at least 0; got {value!r}")
-    return float(value)
+    return number
+
+
+def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
+    kept = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
+    if not all(callable(callback) for callback in kept):
+        raise InputError(f"callbacks: expected a list of functions of (trainer, row); got {callbacks!r}")
+    return kept
 
 
 def positive(value: Any, name: str) -> int:

@@ -12,7 +12,18 @@ from gpubp.kernels.reductions import block_count
 
 DTYPES = (np.float32, np.float64)
 # around a multiple of 8192 entries, where a reduction gets one block more, and around 64 blocks, their most
-EDGES = ((0, 3), (1, 1), (8191, 1), (8192, 1), (16384, 1), (16385, 1), (1, 8193), (127, 129), (128, 128), (64, 9000))
+EDGES = (
+    (0, 3),
+    (1, 1),
+    (8191, 1),
+    (8192, 1),
+    (16384, 1),
+    (16385, 1),
+    (1, 8193),
+    (127, 129),
+    (128, 128),
+    (64, 9000),
+)
 shapes = st.tuples(st.integers(0, 70), st.integers(1, 40)) | st.sampled_from(EDGES)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -64,19 +75,25 @@ def test_delta_and_bias_gradient_over_shapes(name, dtype, shape, seed):
     # f' from the output (1 - a^2) is right to some roundings of 1; a sum of n terms errs by n roundings of their sizes
     eps, size = np.finfo(dtype).eps, np.abs(upstream).astype(np.float64)
     assert (np.abs(delta - expected) <= 40 * eps * size).all()
-    assert (np.abs(db - expected.sum(axis=0)) <= (40 * size + len(z) * np.abs(expected)).sum(axis=0) * eps).all()
+    assert (
+        np.abs(db - expected.sum(axis=0)) <= (40 * size + len(z) * np.abs(expected)).sum(axis=0) * eps
+    ).all()
 
 
 @given(shape=st.tuples(st.integers(0, 40), st.integers(1, 9)), blocks=st.integers(1, 50), seed=seeds)
 def test_the_bias_gradient_does_not_depend_on_the_number_of_blocks(shape, blocks, seed):
-    upstream, z = (np.round(v) for v in draw(seed, np.float64, shape, shape))  # integers: every order is exact
+    upstream, z = (
+        np.round(v) for v in draw(seed, np.float64, shape, shape)
+    )  # integers: every order is exact
     db, _ = _delta("relu", np.float64, upstream, z, blocks)
     np.testing.assert_array_equal(db, (upstream * (z > 0)).sum(axis=0))
 
 
 def _delta(name, dtype, upstream, z, blocks=None):
     g = ACTIVATIONS[name]
-    saved, d_f = (z, g.d_f) if g.d_f_of_output is None else (ACTIVATION[name][0](z).astype(dtype), g.d_f_of_output)
+    saved, d_f = (
+        (z, g.d_f) if g.d_f_of_output is None else (ACTIVATION[name][0](z).astype(dtype), g.d_f_of_output)
+    )
     delta, db = upstream.copy(), np.full(z.shape[1], np.nan, dtype)
     partials = np.full((blocks or block_count(*z.shape), z.shape[1]), np.nan, dtype)
     run_kernel(dense.delta, dtype, (delta, saved, db, partials), (d_f,))

@@ -56,7 +56,9 @@ def check(name, arrays, activation="identity"):
     assert abs(loss - expected) <= (40 + n) * eps * loss_size
     assert (np.abs(delta - expected_delta) <= 40 * eps * delta_size).all()
     assert (np.abs(db - expected_db) <= (40 + n) * eps * delta_size.sum(axis=0)).all()
-    assert stats[losses.WEIGHT] == stats[losses.WEIGHT_SUM] == pytest.approx(w.sum(dtype=np.float64), rel=1e-12)
+    assert (
+        stats[losses.WEIGHT] == stats[losses.WEIGHT_SUM] == pytest.approx(w.sum(dtype=np.float64), rel=1e-12)
+    )
     assert stats[losses.LOSS_SUM] == pytest.approx(loss * stats[losses.WEIGHT], rel=1e-12)
 
 

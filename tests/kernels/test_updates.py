@@ -83,7 +83,9 @@ def test_every_rule_over_lengths(name, dtype, n, seed, factor):
     buffers.run()
     eps = float(np.finfo(dtype).eps)
     for got, right in zip((buffers.p, buffers.s0, buffers.s1), expected, strict=True):
-        np.testing.assert_allclose(got, right, rtol=20 * eps, atol=20 * eps * (1 + np.abs(g).max(initial=0) ** 2))
+        np.testing.assert_allclose(
+            got, right, rtol=20 * eps, atol=20 * eps * (1 + np.abs(g).max(initial=0) ** 2)
+        )
     assert list(buffers.counters) == [0, 6, 0]
 
 
