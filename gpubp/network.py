@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,10 +107,10 @@ class Network:
             )
         checked = {}
         for name, view in self._parameters.items():
-            values = np.asarray(parameters[name])
+            values = validate.numeric(parameters[name], f"parameter {name}", str(view.shape))
             if values.shape != view.shape:
                 raise InputError(f"parameter {name}: expected shape {view.shape}; got {values.shape}")
-            checked[name] = validate.features(np.atleast_2d(values), dtype=self.dtype).reshape(view.shape)
+            checked[name] = validate.converted(values, f"parameter {name}", self.dtype)
         for name, values in checked.items():
             self.backend.write(self._parameters[name], values)
 
@@ -244,6 +244,8 @@ class Network:
 
 def _make_layers(layers: Sequence[Any], activation: str, output: str) -> list[Dense]:
     """Layers from widths or layers, checked to fit each other."""
+    if not isinstance(layers, Iterable):
+        raise InputError(f"layers: expected widths, [784, 512, 10], or layers; got {layers!r}")
     layers = list(layers)
     if layers and all(isinstance(layer, Dense) for layer in layers):
         made = [copy.copy(layer) for layer in layers]  # a network binds its own views
@@ -267,7 +269,8 @@ def _dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
         found = np.dtype(dtype)
     except TypeError:
         found = None
-    if dtype is None or found not in (np.dtype(np.float32), np.dtype(np.float64)):
+    # None == np.dtype("float64") holds in NumPy, hence the two tests
+    if dtype is None or found is None or found not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise unknown_name("dtype", dtype if found is None else found.name, ("float32", "float64"))
     return found
 

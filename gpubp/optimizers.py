@@ -9,10 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 from gpubp.errors import ConfigError, InputError, unknown_name
 from gpubp.kernels.optimizers import RULES, Rule
+
+
+def real_number(value: Any) -> float:
+    """A real number, NumPy's too, as a float; NaN for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
 @dataclass(frozen=True)
@@ -30,12 +41,12 @@ class Optimizer:
 
     def _check(self, name: str, value: Any, low: float, high: float) -> None:
         """InputError unless low <= value < high and finite."""
-        what = f"{type(self).__name__}: {name}: expected a number"
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise InputError(f"{what}; got {value!r}")
-        if not low <= value < high or not math.isfinite(value):
+        number = real_number(value)
+        if not low <= number < high:
             limit = f"of at least {low:g}" + (f" and below {high:g}" if math.isfinite(high) else "")
-            raise InputError(f"{what} {limit}; got {value!r}")
+            raise InputError(f"{type(self).__name__}: {name}: expected a number {limit}; got {value!r}")
+        if getattr(self, name) is value and not isinstance(value, (int, float)):
+            object.__setattr__(self, name, number)  # a NumPy scalar, which no JSON takes
 
     @property
     def rule(self) -> Rule:
@@ -67,6 +78,8 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check("momentum", self.momentum, 0, 1)
+        if not isinstance(self.nesterov, bool):
+            raise InputError(f"SGD: nesterov: expected True or False; got {self.nesterov!r}")
         if self.nesterov and self.momentum == 0:
             raise InputError(
                 "SGD: expected momentum above 0 with nesterov=True; got momentum=0; set momentum=0.9"
@@ -92,9 +105,9 @@ class Adam(Optimizer):
         super().__post_init__()
         if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
             raise InputError(f"{type(self).__name__}: betas: expected two numbers; got {self.betas!r}")
-        object.__setattr__(self, "betas", tuple(self.betas))
         for beta in self.betas:
             self._check("betas", beta, 0, 1)
+        object.__setattr__(self, "betas", tuple(float(beta) for beta in self.betas))
         self._check("eps", self.eps, 0, math.inf)
 
     def hyper(self) -> list[float]:

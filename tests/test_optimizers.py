@@ -1,0 +1,189 @@
+"""Optimizers step for step as PyTorch documents them, in float64 on a whole network; their arguments."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+import gpubp
+from gpubp import optimizers
+from gpubp.errors import ConfigError, InputError
+from gpubp.kernels.optimizers import RULES
+from gpubp.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop, from_config, optimizer
+
+STEPS, BATCH, WIDTHS = 200, 16, [5, 8, 6, 3]
+
+# ours, then PyTorch's class and options
+CASES = {
+    "sgd": (SGD(0.05), "SGD", {}),
+    "sgd, weight decay": (SGD(0.05, weight_decay=0.01), "SGD", {"weight_decay": 0.01}),
+    "sgd, momentum": (SGD(0.02, momentum=0.9), "SGD", {"momentum": 0.9}),
+    "sgd, momentum, weight decay": (
+        SGD(0.02, momentum=0.9, weight_decay=0.01), "SGD", {"momentum": 0.9, "weight_decay": 0.01},
+    ),
+    "sgd, nesterov": (
+        SGD(0.02, momentum=0.9, nesterov=True, weight_decay=0.01),
+        "SGD",
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+    ),
+    "adam": (Adam(0.01), "Adam", {}),
+    "adam, weight decay": (
+        Adam(0.01, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.01),
+        "Adam",
+        {"betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": 0.01},
+    ),
+    "adamw": (AdamW(0.01), "AdamW", {}),
+    "adamw, weight decay": (AdamW(0.01, weight_decay=0.2), "AdamW", {"weight_decay": 0.2}),
+    "rmsprop": (RMSprop(0.01), "RMSprop", {}),
+    "rmsprop, weight decay": (
+        RMSprop(0.01, alpha=0.9, eps=1e-6, weight_decay=0.01),
+        "RMSprop",
+        {"alpha": 0.9, "eps": 1e-6, "weight_decay": 0.01},
+    ),
+    "adagrad": (Adagrad(0.05), "Adagrad", {}),
+    "adagrad, decays": (
+        Adagrad(0.05, lr_decay=0.02, eps=1e-8, weight_decay=0.01),
+        "Adagrad",
+        {"lr_decay": 0.02, "eps": 1e-8, "weight_decay": 0.01},
+    ),
+}  # fmt: skip
+
+
+def batches():
+    rng = np.random.default_rng(0)
+    return [
+        (rng.standard_normal((BATCH, WIDTHS[0])), rng.integers(0, WIDTHS[-1], BATCH)) for _ in range(STEPS)
+    ]
+
+
+def parity(activation, method, kind, options, *, l1=0.0, l2=0.0):
+    """Worst relative difference of any parameter after any of 200 steps, against PyTorch's network and optimizer."""
+    torch = pytest.importorskip("torch", reason="PyTorch, the oracle of this test, is not installed")
+    net = gpubp.Network(WIDTHS, activation, dtype="float64", seed=1)
+    trainer = gpubp.Trainer(net, "softmax_cross_entropy", method, l1=l1, l2=l2)
+    layers = []
+    for k, (n_in, n_out) in enumerate(itertools.pairwise(WIDTHS)):
+        linear = torch.nn.Linear(n_in, n_out, dtype=torch.float64)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(net.parameters()[f"{k}.W"].T.copy()))
+            linear.bias.zero_()
+        layers += [linear, {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[activation]()]
+    model = torch.nn.Sequential(*layers[:-1])
+    theirs = getattr(torch.optim, kind)(model.parameters(), lr=method.lr, **options)
+    worst = 0.0
+    for x, y in batches():
+        loss = torch.nn.functional.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y))
+        for layer in layers[::2]:
+            loss = loss + l1 * layer.weight.abs().sum() + l2 / 2 * (layer.weight**2).sum()
+        theirs.zero_grad()
+        loss.backward()
+        theirs.step()
+        assert trainer.step(x, y) == pytest.approx(loss.item(), rel=1e-10)
+        for k, layer in enumerate(layers[::2]):
+            for name, right in ((f"{k}.W", layer.weight.T), (f"{k}.b", layer.bias)):
+                right = right.detach().numpy()
+                worst = max(worst, float(np.abs(net.parameters()[name] - right).max() / np.abs(right).max()))
+    return worst
+
+
+@pytest.mark.parametrize(("activation", "bound"), [("tanh", 1e-12), ("relu", 1e-10)])
+@pytest.mark.parametrize("name", CASES)
+def test_parity_with_pytorch_over_200_steps(name, activation, bound, record_property):
+    worst = parity(activation, *CASES[name])
+    print(f"{name}, {activation}: worst relative difference {worst:.1e}")
+    record_property("worst", worst)
+    assert worst <= bound
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(1e-3, 0.0), (0.0, 1e-2), (1e-3, 1e-2)])
+def test_penalties_as_pytorch_differentiates_them(l1, l2):
+    worst = parity("tanh", SGD(0.05, momentum=0.9), "SGD", {"momentum": 0.9}, l1=l1, l2=l2)
+    print(f"l1 {l1}, l2 {l2}: worst relative difference {worst:.1e}")
+    assert worst <= 1e-12
+
+
+def test_every_method_stands_in_the_parity_table():
+    assert {type(method) for method, *_ in CASES.values()} == set(optimizers.OPTIMIZERS.values())
+    assert {id(method.rule) for method, *_ in CASES.values()} == {id(rule) for rule in RULES.values()}
+
+
+# ---- names and arguments -------------------------------------------------------------------------------
+
+
+def test_by_name_with_pytorchs_defaults():
+    assert optimizer("adam") == Adam(lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
+    assert optimizer("adamw") == AdamW(lr=1e-3, weight_decay=0.01)
+    assert optimizer("sgd", lr=0.1, momentum=0.9) == SGD(0.1, momentum=0.9)
+    assert optimizer("rmsprop") == RMSprop(lr=0.01, alpha=0.99, eps=1e-8)
+    assert optimizer("adagrad") == Adagrad(lr=0.01, lr_decay=0.0, eps=1e-10)
+    own = SGD(0.3)
+    assert optimizer(own) is own
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_config_round_trip(name):
+    method = CASES[name][0]
+    config = method.config()
+    assert all(isinstance(v, (str, int, float, bool, list, tuple)) for v in config.values())
+    assert from_config(config) == method
+
+
+def test_a_config_of_something_else():
+    with pytest.raises(ConfigError, match="expected its own options"):
+        from_config({"optimizer": "sgd", "betas": (0.9, 0.99)})
+    with pytest.raises(ConfigError, match="unknown optimizer"):
+        from_config({"lr": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("adma", "adam"), ("SGD", "sgd"), ("rms_prop", "rmsprop"), (3, None)]
+)
+def test_an_unknown_name_gets_the_nearest(wrong, near):
+    with pytest.raises(
+        ConfigError, match="unknown optimizer: expected one of sgd, adam, adamw, rmsprop, adagrad; got"
+    ):
+        optimizer(wrong)
+    if near:
+        with pytest.raises(ConfigError, match=f"did you mean '{near}'" if wrong != "SGD" else "got 'SGD'"):
+            optimizer(wrong)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SGD(-0.1),
+        lambda: SGD(np.nan),
+        lambda: SGD(np.inf),
+        lambda: SGD("0.1"),
+        lambda: SGD(True),
+        lambda: SGD(0.1, momentum=1.0),
+        lambda: SGD(0.1, momentum=-0.1),
+        lambda: SGD(0.1, weight_decay=-1),
+        lambda: SGD(0.1, nesterov=True),
+        lambda: SGD(0.1, momentum=0.9, nesterov="yes"),
+        lambda: Adam(betas=(0.9, 1.0)),
+        lambda: Adam(betas=0.9),
+        lambda: Adam(betas=(0.9,)),
+        lambda: Adam(eps=-1e-8),
+        lambda: AdamW(weight_decay=-0.1),
+        lambda: RMSprop(alpha=1.5),
+        lambda: Adagrad(lr_decay=-1),
+    ],
+)
+def test_bad_numbers_get_one_line(make):
+    with pytest.raises(InputError, match=r"^\w+: .*expected .*; got [^\n]*$"):
+        make()
+
+
+def test_numpy_numbers_are_numbers():
+    assert SGD(np.float32(0.5), momentum=np.float64(0.9)).hyper()[0] == 0.5
+    assert SGD(np.int64(1)).lr == 1
+    assert Adam(betas=(np.float32(0.5), 0.9)).betas == (0.5, 0.9)
+    json.dumps(SGD(np.float32(0.5)).config() | Adam(betas=(np.float32(0.5), 0.9)).config())
+
+
+def test_an_optimizer_does_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SGD(0.1).lr = 0.2
