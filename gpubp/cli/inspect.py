@@ -1,0 +1,160 @@
+"""`gpubp info`, `gradcheck` and `explain`: what a machine, a run, a gradient, a training step is."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from typing import Any
+
+import numpy as np
+
+from gpubp.errors import ConfigError
+
+from .show import network_line, number
+
+
+def info(arguments: argparse.Namespace) -> int:
+    """Versions, devices and threads of this machine, or the parts of a run."""
+    if arguments.run:
+        _info_run(arguments.run)
+        return 0
+    import numba
+
+    from gpubp import __version__
+    from gpubp.backend import devices
+    from gpubp.backend.threads import describe
+
+    print(f"gpubp     {__version__}")
+    print(f"python    {platform.python_version()} on {platform.platform()}")
+    print(f"numpy     {np.__version__}, numba {numba.__version__}")
+    for device in devices():
+        print(f"{device.name:<9} {'' if device.usable else 'not usable: '}{device.description}")
+    for name, value in describe().items():
+        print(f"{name.replace('_', ' ')}: {value}")
+    return 0
+
+
+def _info_run(name: str) -> None:
+    from .run import load_run
+
+    path, trainer, run = load_run(name)
+    print(f"run       {path}")
+    print(f"epoch     {trainer.epoch} of {run.options['epochs']}")
+    print(network_line(trainer.net))
+    for layer in trainer.net.layers:
+        print(f"          {layer!r}")
+    print(f"task      {run.task}")
+    if run.classes:
+        print(f"classes   {_some(run.classes)}")
+    if run.feature_names:
+        print(f"features  {_some(run.feature_names)}")
+    if run.target_names:
+        print(f"target    {_some(run.target_names)}")
+    print(f"data      {', '.join(f'{key} {value}' for key, value in run.data.items())}")
+    print(f"scaling   {run.scaling}{', targets standardized' if run.targets else ''}")
+    for option, value in run.options.items():
+        print(f"--{option.replace('_', '-')} {value}")
+    if trainer.history.rows:
+        print(
+            "last epoch: "
+            + ", ".join(f"{key} {value:.6g}" for key, value in trainer.history.rows[-1].items())
+        )
+
+
+def _some(names: Any, limit: int = 12) -> str:
+    shown = ", ".join(str(name) for name in names[:limit])
+    return f"{shown}, ... ({number(len(names))} in all)" if len(names) > limit else shown
+
+
+def gradcheck(arguments: argparse.Namespace) -> int:
+    """Backpropagation against central differences; 1 where they differ."""
+    from gpubp.gradcheck import gradcheck as check
+
+    seed = arguments.seed or 0
+    rows = arguments.batch_size or 8
+    if arguments.run:
+        _refuse(arguments, "hidden", "activation", "loss")
+        if not arguments.data:
+            raise ConfigError("gradcheck: expected RUN DATA, or neither; got a run only; name its data too")
+        net, x, y, loss = _of_run(arguments, rows)
+    else:
+        net, x, y, loss = _random_problem(arguments, rows, seed)
+    print(network_line(net))
+    result = check(net, x, y, loss=loss, seed=seed)
+    print(result)
+    return 0 if result.passed else 1
+
+
+def _of_run(arguments: argparse.Namespace, rows: int) -> tuple[Any, Any, Any, str]:
+    """(net, x, y, loss) of a run at the first rows of its data."""
+    from .evaluate import with_targets
+    from .run import load_run
+
+    _, trainer, run = load_run(arguments.run, arguments.device)
+    data = with_targets(arguments, run)
+    return (
+        trainer.net,
+        *run.examples(data.take(np.arange(min(rows, len(data)))), "float64"),
+        trainer.loss.name,
+    )
+
+
+def _random_problem(arguments: argparse.Namespace, rows: int, seed: int) -> tuple[Any, Any, Any, str]:
+    """(net, x, y, loss): a small network at random examples."""
+    from gpubp.losses import find
+    from gpubp.network import Network
+
+    loss = find(arguments.loss or "softmax_cross_entropy").name
+    hidden = [8, 8] if arguments.hidden is None else arguments.hidden
+    activation = arguments.activation or "tanh"
+    device = arguments.device or "auto"
+    net = Network([5, *hidden, 3], activation, device=device, dtype="float64", seed=seed)
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, 5))
+    y: Any
+    if loss == "softmax_cross_entropy":
+        y = rng.integers(0, 3, rows)
+    elif loss in ("binary_cross_entropy", "poisson"):
+        y = rng.integers(0, 2, (rows, 3))
+    else:
+        y = rng.standard_normal((rows, 3))
+    return net, x, y, loss
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """The launches of one training step."""
+    if arguments.run:
+        from .run import load_run
+
+        _refuse(arguments, "layers", "activation", "loss", "optimizer", "dtype", "precision")
+        _, trainer, run = load_run(arguments.run, arguments.device)
+        batch = arguments.batch_size or run.options["batch_size"]
+    else:
+        trainer, batch = _trainer(arguments), arguments.batch_size or 128
+    print(network_line(trainer.net))
+    print(trainer.explain(batch))
+    return 0
+
+
+def _trainer(arguments: argparse.Namespace) -> Any:
+    from gpubp.network import Network
+    from gpubp.training import Trainer
+
+    net = Network(
+        arguments.layers or [784, 512, 512, 10],
+        arguments.activation or "relu",
+        device=arguments.device or "auto",
+        dtype=arguments.dtype or "float32",
+        precision=arguments.precision,
+        seed=0,
+    )
+    return Trainer(net, arguments.loss or "softmax_cross_entropy", arguments.optimizer or "adam", seed=0)
+
+
+def _refuse(arguments: argparse.Namespace, *names: str) -> None:
+    """ConfigError for an option that a run decides itself."""
+    for name in names:
+        if getattr(arguments, name) is not None:
+            raise ConfigError(
+                f"--{name}: expected no such option with RUN, which has its own; got one; leave it out"
+            )

@@ -1,0 +1,238 @@
+"""Commands and options. Names such as those of losses are checked by the library, which knows the nearest one."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from gpubp.errors import unknown_name
+
+Add = Callable[..., Any]
+
+ACTIVATIONS = (
+    "identity, relu, leaky_relu, elu, selu, gelu, gelu_tanh, silu, mish, softplus, softsign, sigmoid, tanh, hard_tanh, "
+    "hard_swish, exp"
+)
+LOSSES = "half_sse, sse, mse, mae, huber, softmax_cross_entropy, binary_cross_entropy, poisson"
+OPTIMIZERS = "sgd, adam, adamw, rmsprop, adagrad"
+SCHEDULES = "constant, step, exponential, cosine, one_cycle, warmup, plateau"
+DATA = "digits, mnist, fashion-mnist, or a file: .csv, .npz with x and y, .npy pair, idx images"
+
+
+class Command(NamedTuple):
+    """A command: the module of this package that holds a function of its name, its help line, its options."""
+
+    module: str
+    help: str
+    add: Callable[[argparse.ArgumentParser], None]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors take two lines."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"gpubp: error: {' '.join(message.split())}\nsee: {self.prog} --help\n")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command and its options; SystemExit 0 after --help, 2 after an error, which is then printed."""
+    argv = list(argv)
+    parser, subparsers = _build()
+    if not argv:
+        parser.print_help(sys.stderr)
+        raise SystemExit(2)
+    if not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        parser.error(str(unknown_name("command", argv[0], COMMANDS)))
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:
+        subparser = subparsers[arguments.command]
+        options = [
+            name for action in subparser._actions for name in action.option_strings if name[:2] == "--"
+        ]
+        unknown = next((word for word in rest if word.startswith("-")), None)
+        if unknown:
+            subparser.error(str(unknown_name("option", unknown.split("=")[0], options)))
+        subparser.error(f"expected no further argument; got {rest[0]!r}; leave it out")
+    return arguments
+
+
+def _build() -> tuple[Parser, dict[str, Parser]]:
+    from gpubp import __version__
+
+    parser = Parser(
+        prog="gpubp", description="Trains multilayer perceptrons by backpropagation, on a CPU or a GPU."
+    )
+    parser.add_argument("--version", action="version", version=f"gpubp {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    made = {}
+    for name, command in COMMANDS.items():
+        made[name] = commands.add_parser(name, help=command.help, description=command.help)
+        command.add(made[name])
+    return parser, made
+
+
+# ---- what each command takes; None stands for "not given", so that a resumed run knows what was asked for
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", metavar="DATA", help=DATA)
+    model = parser.add_argument_group("model")
+    _model(model.add_argument)
+    how = parser.add_argument_group("training")
+    how.add_argument("--optimizer", help=f"{OPTIMIZERS} (adam)")
+    how.add_argument("--lr", type=above_zero, help="learning rate; its peak with one_cycle (adam: 2e-3)")
+    how.add_argument(
+        "--epochs", type=count, help="passes over the data (at least 10, and at least 1,000 updates)"
+    )
+    how.add_argument("--batch-size", type=count, help="examples per update (by the rows: 32, 64 or 128)")
+    how.add_argument("--schedule", help=f"of the learning rate: {SCHEDULES} (one_cycle)")
+    how.add_argument("--l2", type=at_least_zero, help="adds l2/2 sum W^2 to the loss (1e-4)")
+    how.add_argument(
+        "--early-stopping", type=count, metavar="PATIENCE", help="epochs without a lower validation loss"
+    )
+    how.add_argument("--seed", type=seed, help="of weights, split and shuffling (drawn, shown and stored)")
+    source = parser.add_argument_group("data")
+    source.add_argument("--val", type=fraction, help="share of the rows for validation, 0 for none (0.1)")
+    source.add_argument("--task", help="classification or regression (read from the target)")
+    source.add_argument("--target", help="target column of a .csv, several with commas (the last one)")
+    _data_dir(source.add_argument)
+    out = parser.add_argument_group("output")
+    out.add_argument("--out", metavar="RUN_DIR", help="new directory of the run (runs/<data>-<n>)")
+    out.add_argument("--resume", action="store_true", help="go on with the run in --out, with its options")
+    out.add_argument("--plot", metavar="FILE", help="draw the losses over the epochs: .png, .pdf or .svg")
+
+
+def _model(add: Add) -> None:
+    add("--hidden", type=widths, help="widths of the hidden layers such as 512,512, or none (512,256)")
+    add("--activation", help=f"{ACTIVATIONS} (relu)")
+    add("--loss", help=f"{LOSSES} (softmax_cross_entropy for classes, mse for numbers)")
+    add("--dtype", help="float32 or float64 (float32)")
+    add("--precision", help="of the products: that of --dtype; tf32, bfloat16, float16 on a GPU")
+    _device(add)
+
+
+def _device(add: Add) -> None:
+    add("--device", help="auto, cpu, cuda or cuda:N (auto)")
+
+
+def _data_dir(add: Add) -> None:
+    add(
+        "--data-dir",
+        metavar="DIR",
+        help="where mnist and fashion-mnist lie (GPUBP_DATA_DIR, else downloaded)",
+    )
+
+
+def _run_and_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run directory, or its .safetensors file")
+    parser.add_argument("data", metavar="DATA", help=DATA)
+    _data_dir(parser.add_argument)
+    _device(parser.add_argument)
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    _run_and_data(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", help="CSV file to write (standard output)")
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    _run_and_data(parser)
+    parser.add_argument(
+        "--target", help="target column of a .csv, where it is called otherwise than in training"
+    )
+
+
+def _info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", nargs="?", help="run directory, or its .safetensors file")
+
+
+def _gradcheck(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", nargs="?", help="check the network of a run")
+    parser.add_argument("data", metavar="DATA", nargs="?", help="at the first rows of this data")
+    add = parser.add_argument
+    add("--hidden", type=widths, help="widths of the hidden layers (8,8)")
+    add("--activation", help=f"{ACTIVATIONS} (tanh)")
+    add("--loss", help=f"{LOSSES} (softmax_cross_entropy)")
+    add("--batch-size", type=count, help="examples (8)")
+    add("--seed", type=seed, help="of weights and examples (0)")
+    _data_dir(add)
+    _device(add)
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", nargs="?", help="explain the training step of a run")
+    add = parser.add_argument
+    add("--layers", type=widths, help="widths from input to output (784,512,512,10)")
+    add("--activation", help=f"{ACTIVATIONS} (relu)")
+    add("--loss", help=f"{LOSSES} (softmax_cross_entropy)")
+    add("--optimizer", help=f"{OPTIMIZERS} (adam)")
+    add("--batch-size", type=count, help="examples per step (128)")
+    add("--dtype", help="float32 or float64 (float32)")
+    add("--precision", help="of the products: that of --dtype; tf32, bfloat16, float16 on a GPU")
+    _device(add)
+
+
+COMMANDS = {
+    "train": Command("train", "Train a network and keep it in a run directory.", _train),
+    "predict": Command("predict", "Write the predictions of a run for data as CSV.", _predict),
+    "evaluate": Command("evaluate", "Print loss and metric of a run on data with known targets.", _evaluate),
+    "info": Command("inspect", "Show versions, devices and threads, or what a run is.", _info),
+    "gradcheck": Command("inspect", "Check every derivative against differences.", _gradcheck),
+    "explain": Command(
+        "inspect", "List the launches of a training step with bytes, FLOPs and time.", _explain
+    ),
+}
+
+
+# ---- numbers
+
+
+def _checked(text: str, kind: Callable[[str], Any], good: Callable[[Any], bool], expected: str) -> Any:
+    try:
+        value = kind(text)
+        if good(value):
+            return value
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(f"expected {expected}; got {text!r}")
+
+
+def count(text: str) -> int:
+    """An integer of at least 1."""
+    return int(_checked(text, int, lambda n: 1 <= n < 2**62, "an integer of at least 1"))
+
+
+def seed(text: str) -> int:
+    """An integer of at least 0."""
+    return int(_checked(text, int, lambda n: n >= 0, "an integer of at least 0"))
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
+    return float(_checked(text, float, lambda v: 0 < v < math.inf, "a number above 0"))
+
+
+def at_least_zero(text: str) -> float:
+    """A finite number of at least 0."""
+    return float(_checked(text, float, lambda v: 0 <= v < math.inf, "a number of at least 0"))
+
+
+def fraction(text: str) -> float:
+    """A share of the rows."""
+    return float(_checked(text, float, lambda v: 0 <= v < 1, "a share of the rows, at least 0 and below 1"))
+
+
+def widths(text: str) -> list[int]:
+    """Layer widths separated by commas; "none" for no layer."""
+    if text.strip().lower() in ("", "none"):
+        return []
+    expected = "widths of at least 1 separated by commas, such as 512,512"
+    parts = text.split(",")
+    return [int(_checked(part, int, lambda n: 1 <= n < 2**31, f"{expected}, in {text!r}")) for part in parts]

@@ -1,0 +1,91 @@
+"""The command line as a process of its own: imports, Ctrl-C, a closed pipe, a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from gpubp.storage import load_tensors
+
+HEAVY = ("numpy", "numba", "llvmlite", "sklearn", "scipy", "matplotlib", "cupy", "torch", "pooch")
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and pipes of POSIX")
+
+
+def start(*arguments, cwd, **options):
+    command = [sys.executable, "-m", "gpubp", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    return subprocess.Popen(command, cwd=cwd, **pipes)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["train", "digits", "--epochs", "0"]])
+def test_help_imports_nothing_heavy(arguments, tmp_path):
+    code = (
+        "import sys, gpubp.cli; code = gpubp.cli.main(sys.argv[1:]); "
+        f"print('loaded', [m for m in {HEAVY} if m in sys.modules], code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == f"loaded [] {2 if 'digits' in arguments else 0}"
+
+
+@posix
+def test_ctrl_c_keeps_the_last_epoch_and_the_run_can_go_on(flowers_csv, tmp_path):
+    process = start("train", flowers_csv, "--epochs", 100000, "--out", "r", cwd=tmp_path)
+    try:
+        seen = 0
+        for line in process.stdout:
+            if line.startswith("epoch "):
+                seen = int(line.split()[1])
+            if seen == 3:
+                break
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert len(err.splitlines()) == 2
+    assert "interrupted in epoch" in err
+    _, metadata = load_tensors(tmp_path / "r" / "model.safetensors")
+    assert int(metadata["epoch"]) >= 3
+    assert not [p.name for p in (tmp_path / "r").iterdir() if p.name.startswith(".")]
+
+
+@posix
+def test_a_killed_run_has_the_epoch_that_was_printed(flowers_csv, tmp_path):
+    process = start("train", flowers_csv, "--epochs", 100000, "--out", "r", cwd=tmp_path)
+    try:
+        for line in process.stdout:
+            if line.startswith("epoch 2 "):
+                break
+    finally:
+        process.kill()
+        process.communicate()
+    _, metadata = load_tensors(tmp_path / "r" / "model.safetensors")
+    assert int(metadata["epoch"]) >= 2
+
+
+@posix
+def test_a_closed_pipe_is_no_error(tmp_path):
+    process = start("--help", cwd=tmp_path)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(60) in (0, 141)
+
+
+@posix
+def test_predictions_into_a_pipe_that_closes(gpubp, flowers_csv, tmp_path):
+    assert gpubp("train", flowers_csv, "--epochs", 1, "--out", "r").code == 0
+    lines = flowers_csv.read_text().splitlines()
+    (tmp_path / "long.csv").write_text("\n".join([lines[0]] + lines[1:] * 500) + "\n")
+    process = start("predict", "r", "long.csv", cwd=tmp_path)
+    assert process.stdout.readline().startswith("prediction,")
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(60), err) == (141, "")

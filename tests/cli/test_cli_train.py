@@ -1,0 +1,240 @@
+"""gpubp train: what it prints, what it leaves on disk, what its defaults are."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import gpubp as library
+from gpubp import data
+from gpubp.cli import options, run
+from gpubp.storage import load_tensors, read_history
+
+
+def test_defaults_train_digits(gpubp, tmp_path):
+    result = gpubp("train", "digits", "--seed", 0)
+    assert result.code == 0, result.err
+    updates = int(re.search(r"([\d,]+) updates", result.out)[1].replace(",", ""))
+    assert updates >= 1000
+    found = float(re.search(r"^test accuracy ([\d.]+) %$", result.out, re.MULTILINE)[1])
+    assert found >= 97.2
+    folder = tmp_path / "runs" / "digits-1"
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "history.csv", "model.safetensors"]
+    assert "digits-2" in gpubp("train", "digits", "--epochs", 1).out
+    again = gpubp("evaluate", folder, "digits")
+    assert f"accuracy {found:.2f} %" in again.out.splitlines()
+    assert "359 rows" in again.out
+
+
+def test_head_says_data_device_network_and_run(gpubp, flowers_csv):
+    result = gpubp("train", flowers_csv, "--epochs", 2, "--hidden", "8", "--out", "r", "--seed", 3)
+    head = result.out[: result.out.index("epoch 1")]
+    for words in (
+        "60 rows, 3 features, 3 classes",
+        "54 to train, 6 to validate",
+        "cpu",
+        "auto was asked for",
+    ):
+        assert words in head
+    for words in ("3-8-3", "59 parameters", "seed 3", "run       r"):
+        assert words in head
+    assert re.findall(r"^epoch (\d+) ", result.out, re.MULTILINE) == ["1", "2"]
+    assert "validation accuracy" in result.out
+
+
+def test_each_line_is_printed_after_its_checkpoint(gpubp, flowers_csv, monkeypatch):
+    from gpubp.training.progress import Progress
+
+    seen = []
+
+    def epoch(self, row):
+        tensors, metadata = load_tensors("r/model.safetensors")
+        rows = json.loads(tensors["history.json"].tobytes())
+        seen.append((row["epoch"], metadata["epoch"], len(rows), len(read_history("r/history.csv"))))
+
+    monkeypatch.setattr(Progress, "epoch", epoch)
+    assert gpubp("train", flowers_csv, "--epochs", 3, "--out", "r").code == 0
+    assert seen == [(1, "1", 1, 1), (2, "2", 2, 2), (3, "3", 3, 3)]
+
+
+def test_checkpoint_alone_holds_everything(gpubp, flowers_csv, tmp_path):
+    gpubp("train", flowers_csv, "--epochs", 2, "--hidden", "8", "--out", "r", "--seed", 3)
+    alone = tmp_path / "elsewhere.safetensors"
+    (tmp_path / "r" / "model.safetensors").rename(alone)
+    config = json.loads((tmp_path / "r" / "config.json").read_text())
+    assert config["options"]["hidden"] == [8]
+    assert config["feature_names"] == ["length", "width", "depth"]
+    _, trainer, found = run.load_run(alone)
+    assert found.classes == ("aa", "bb", "cc")
+    assert found.target_names == ("kind",)
+    assert [layer.n_out for layer in trainer.net.layers] == [8, 3]
+    assert gpubp("evaluate", alone, flowers_csv).code == 0
+    with_library = library.Trainer.load(alone)
+    assert with_library.epoch == 2
+
+
+def test_scaling_is_learned_on_the_training_part_alone(gpubp, flowers_csv):
+    gpubp("train", flowers_csv, "--epochs", 1, "--out", "r", "--seed", 5, "--val", 0.5)
+    _, _, found = run.load_run("r")
+    loaded = data.load(flowers_csv)
+    train, held_out = data.split(loaded, 0.5, seed=5)
+    np.testing.assert_allclose(found.inputs.mean, train.x.mean(axis=0))
+    np.testing.assert_allclose(found.inputs.scale, train.x.std(axis=0))
+    assert not np.allclose(found.inputs.mean, loaded.x.mean(axis=0))
+    assert (found.data["train"], found.data["validation"]) == (len(train), len(held_out))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 16), (-3, 5), (0, 1)])
+def test_pixels_share_one_scale_and_dark_ones_stay_small(low, high):
+    x = np.random.default_rng(0).integers(low, high + 1, (200, 8)).astype(np.float32)
+    x[:, 0] = low
+    x[1:, 1] = low
+    scaling, standardizer = run._input_scaling(x)
+    assert scaling == run.SHARED
+    z = standardizer.transform(x)
+    assert np.abs(z).max() < 4
+    assert not z[:, 0].any()
+    np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(np.square(z).mean(), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "x", [np.zeros((5, 3)), np.arange(12.0).reshape(4, 3) * [1, 10, 100], np.ones((1, 1))]
+)
+def test_other_features_have_scales_of_their_own(x):
+    scaling, standardizer = run._input_scaling(x)
+    assert scaling == run.OWN
+    np.testing.assert_array_equal(standardizer.scale, data.Standardizer.fit(x).scale)
+
+
+def test_the_test_part_is_not_read_before_the_end(gpubp, monkeypatch):
+    """Another test part must not change a single weight."""
+    gpubp("train", "digits", "--epochs", 2, "--hidden", "8", "--seed", 1, "--out", "a")
+    load = data.load
+
+    def changed(*args, **kwargs):
+        found = load(*args, **kwargs)
+        found.test.x[:] = 0.25
+        return found
+
+    monkeypatch.setattr("gpubp.cli.train.load", changed)
+    gpubp("train", "digits", "--epochs", 2, "--hidden", "8", "--seed", 1, "--out", "b")
+    a, b = (load_tensors(f"{name}/model.safetensors")[0] for name in "ab")
+    assert set(a) == set(b)
+    weights = [name for name in a if name.startswith(("parameters", "extra.inputs"))]
+    assert len(weights) == 6
+    assert all(np.array_equal(a[name], b[name]) for name in weights)
+
+
+def test_regression_reports_in_the_units_of_the_data(gpubp, line_csv):
+    result = gpubp("train", line_csv, "--out", "r", "--seed", 0, "--hidden", "64,64")
+    scores = dict(re.findall(r"^validation (\w+) ([-\d.e+]+)$", result.out, re.MULTILINE))
+    assert set(scores) == {"loss", "r2", "rmse", "mae"}
+    assert float(scores["r2"]) > 0.98
+    assert 50 < float(scores["rmse"]) < 1500  # prices, not standard deviations
+    assert float(scores["loss"]) < 0.1
+    _, _, found = run.load_run("r")
+    part, _ = data.split(data.load(line_csv), 0.1, seed=0)
+    np.testing.assert_allclose(found.targets.mean, part.y.mean(axis=0))
+
+
+@pytest.mark.parametrize("loss", ["mse", "binary_cross_entropy", "poisson"])
+def test_classes_with_other_losses_show_accuracy(gpubp, flowers_csv, loss):
+    result = gpubp("train", flowers_csv, "--loss", loss, "--hidden", "16", "--out", "r", "--seed", 0)
+    assert result.code == 0, result.err
+    lines = [line for line in result.out.splitlines() if line.startswith("epoch ")]
+    assert all("val_accuracy" in line for line in lines)
+    scores = re.search(r"^accuracy ([\d.]+) %", gpubp("evaluate", "r", flowers_csv).out, re.MULTILINE)
+    assert float(scores[1]) > 90
+
+
+@pytest.mark.parametrize("name", list(options.LEARNING_RATES))
+def test_every_optimizer_learns_with_its_default_rate(gpubp, flowers_csv, name):
+    gpubp("train", flowers_csv, "--optimizer", name, "--hidden", "16", "--out", "r", "--seed", 0)
+    scores = re.search(r"^accuracy ([\d.]+) %", gpubp("evaluate", "r", flowers_csv).out, re.MULTILINE)
+    assert float(scores[1]) > 95
+
+
+def test_learning_rates_name_every_optimizer():
+    assert set(options.LEARNING_RATES) == set(library.optimizers.OPTIMIZERS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "epochs"), [(10, 32, 1000), (1294, 32, 25), (6000, 64, 11), (54_000, 128, 10)]
+)
+def test_small_sets_get_a_thousand_updates(rows, batch, epochs):
+    chosen = {"batch_size": None, "epochs": None}
+    options.fit_to(chosen, rows)
+    assert chosen == {"batch_size": batch, "epochs": epochs}
+    assert epochs * options.updates_per_epoch(chosen, rows) >= options.LEAST_UPDATES
+
+
+def test_a_few_rows_and_a_batch_larger_than_the_data(gpubp, tmp_path):
+    (tmp_path / "two.csv").write_text("a,b\n1,0\n2,1\n")
+    result = gpubp("train", "two.csv", "--batch-size", 1000, "--epochs", 2, "--out", "r")
+    assert result.code == 0, result.err
+    assert "0 to validate" in result.out
+    (tmp_path / "one.csv").write_text("a,b\n1,0.5\n")
+    assert gpubp("train", "one.csv", "--epochs", 2, "--out", "s").code == 0
+
+
+def test_no_validation(gpubp, flowers_csv):
+    result = gpubp("train", flowers_csv, "--val", 0, "--epochs", 2, "--out", "r")
+    assert result.code == 0
+    assert "0 to validate" in result.out
+    assert "val_" not in result.out
+    assert "validation loss" not in result.out
+    assert set(read_history("r/history.csv")[0]) >= {"epoch", "loss"}
+
+
+def test_a_seed_is_drawn_shown_and_repeats_the_run(gpubp, flowers_csv):
+    result = gpubp("train", flowers_csv, "--epochs", 2, "--out", "a")
+    seed = re.search(r"seed (\d+)", result.out)[1]
+    gpubp("train", flowers_csv, "--epochs", 2, "--out", "b", "--seed", seed)
+    gpubp("train", flowers_csv, "--epochs", 2, "--out", "c", "--seed", int(seed) + 1)
+    a, b, c = (load_tensors(f"{name}/model.safetensors")[0]["parameters/0.W"] for name in "abc")
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_early_stopping_keeps_the_best_weights(gpubp, flowers_csv):
+    stopping = ("--epochs", 400, "--early-stopping", 2, "--lr", 0.05, "--val", 0.3)
+    result = gpubp("train", flowers_csv, *stopping, "--out", "r", "--seed", 2)
+    rows = read_history("r/history.csv")
+    losses = [row["val_loss"] for row in rows]
+    assert len(rows) < 400
+    best = min(losses)
+    assert f"lowest validation loss, {best:.4f}" in result.out
+    found = re.search(r"^validation loss ([\d.e+-]+)$", result.out, re.MULTILINE)
+    assert float(found[1]) == pytest.approx(best, rel=1e-4)
+
+
+def test_nan_names_layer_and_step_and_keeps_finite_weights(gpubp, flowers_csv):
+    wild = ("--loss", "mse", "--activation", "exp", "--lr", "1e30", "--schedule", "constant")
+    result = gpubp("train", flowers_csv, *wild, "--out", "r")
+    assert result.code == 1
+    assert "layer" in result.err
+    assert "training step" in result.err
+    assert len(result.err.splitlines()) == 1
+    step = int(re.search(r"training step (\d+)", result.err)[1])
+    tensors, metadata = load_tensors("r/model.safetensors")
+    assert json.loads(metadata["config"])["steps"] == step - 1 > 0
+    assert all(np.isfinite(array).all() for name, array in tensors.items() if array.dtype.kind == "f")
+
+
+def test_plot(gpubp, flowers_csv, tmp_path):
+    result = gpubp("train", flowers_csv, "--epochs", 3, "--out", "r", "--plot", "curve.png")
+    assert result.code == 0, result.err
+    assert (tmp_path / "curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_plot_that_cannot_be_drawn_is_refused_before_training(refused, flowers_csv, tmp_path, monkeypatch):
+    refused("train", flowers_csv, "--plot", "curve.txt", "--out", "r", naming="curve.txt")
+    refused("train", flowers_csv, "--plot", "nowhere/curve.png", "--out", "r", naming="curve.png")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    refused("train", flowers_csv, "--plot", "curve.png", "--out", "r", naming='pip install "gpubp[plot]"')
+    assert not (tmp_path / "r").exists()
