@@ -16,7 +16,8 @@ import math
 from numba import cuda, float64
 from numba.extending import register_jitable
 
-from .losses import WEIGHT, finish
+from .loss_passes import finish
+from .losses import WEIGHT
 from .mathematics import exp
 
 THREADS = 256  # of the one block of a reduction; a power of two

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpubp.kernels import batches, dense, losses, optimizers, penalties, products
+from gpubp.kernels import batches, dense, loss_passes, optimizers, penalties, products
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.compile import cpu_kernel
 from gpubp.kernels.losses import Loss
@@ -152,10 +152,10 @@ class CpuBackend(Backend):
         partials = self.empty((2 * block_count(*z.shape), z.shape[1]), z.dtype)
         operands = (z, b, y, w, db, partials, state.stats, state.counters)
         if loss.l is None:
-            factory: Callable[..., Any] = losses.softmax_cross_entropy
+            factory: Callable[..., Any] = loss_passes.softmax_cross_entropy
             scalars: tuple[Any, ...] = (g.f, g.d_f, y.dtype == np.int64)
         else:
-            factory = losses.elementwise_loss
+            factory = loss_passes.elementwise_loss
             scalars = (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs)
         link = "" if g.name == "identity" else f"{g.name} + "
         name = f"bias + {link}{loss.name} + delta + db {_shape(z)}"

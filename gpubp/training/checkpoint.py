@@ -112,7 +112,7 @@ def _restore(tensors: Tensors, metadata: dict[str, str], device: str) -> Trainer
     trainer.schedule.load_state(config["schedule_state"])
     trainer.rng.bit_generator.state = config["rng"]
     trainer.history = History(json.loads(tensors[_HISTORY].tobytes()))
-    trainer.epoch = int(metadata["epoch"])
+    trainer.epoch, trainer.resumed = int(metadata["epoch"]), True
     net.backend.write(trainer.state.counters[STEP : STEP + 1], [int(config["steps"])])
     net.load_parameters(_group(tensors, "parameters"))
     for k, slot in enumerate(trainer.slots):

@@ -14,7 +14,7 @@ from gpubp.errors import InputError
 class EarlyStopping:
     """Stops after `patience` epochs in which the validation loss did not fall by more than `min_delta`.
 
-    The parameters of the best epoch are restored when training ends, however it ends.
+    The parameters of the best epoch are restored when `fit` returns, Ctrl-C included; an error leaves those it names.
     """
 
     def __init__(self, patience: int = 10, min_delta: float = 0.0) -> None:

@@ -66,6 +66,7 @@ class Trainer:
             raise InputError(f"seed: expected None or an integer of at least 0; got {seed!r}") from None
         self.history, self.epoch = History(), 0
         self.early_stopping: EarlyStopping | None = None
+        self.resumed = False  # loaded from a file, and not trained since
 
         ops, hyper = net.backend, self.optimizer.hyper()
         self.state = State(ops, len(hyper))

@@ -13,7 +13,7 @@ import numpy as np
 from numba import config
 
 from gpubp.backend.launch import make_row
-from gpubp.kernels import batches, cuda, cuda_losses, dense, losses, optimizers
+from gpubp.kernels import batches, cuda, cuda_losses, dense, loss_passes, optimizers
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.compile import cpu_kernel
 from gpubp.kernels.cuda import cuda_kernel
@@ -94,10 +94,13 @@ def check_loss(name: str, link: str, dtype: Any, batch: int, n: int, labels: boo
         kernel = cuda_kernel(cuda_losses.softmax_cross_entropy, dtype, g.f, g.d_f, labels)
         kernel[GRID_1D](mine, b, y, w, state[0], sums)
         cuda_kernel(cuda.column_partials, dtype)[GRID_2D](mine, gradients)
-        factory: Any = losses.softmax_cross_entropy
+        factory: Any = loss_passes.softmax_cross_entropy
         scalars: Any = (g.f, g.d_f, labels)
     else:
-        factory, scalars = losses.elementwise_loss, (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs)
+        factory, scalars = (
+            loss_passes.elementwise_loss,
+            (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs),
+        )
         kernel = cuda_kernel(cuda_losses.elementwise_loss, dtype, *scalars)
         kernel[GRID_2D](mine, b, y, w, state[0], sums, gradients)
     cuda_kernel(cuda.sum_partials, dtype)[GRID_1D](gradients, db)

@@ -12,7 +12,7 @@ import pytest
 from reference import run_kernel
 
 from gpubp.backend import get_threads, set_threads, threads
-from gpubp.kernels import batches, compile, dense, losses, optimizers, penalties
+from gpubp.kernels import batches, compile, dense, loss_passes, losses, optimizers, penalties
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.compile import cpu_kernel
 from gpubp.kernels.losses import LOSSES
@@ -52,19 +52,19 @@ def _loss(dtype, y):
 def loss_elementwise(dtype, name="huber"):
     loss, g = LOSSES[name], ACTIVATIONS["tanh"]
     scalars = (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs)
-    return losses.elementwise_loss, _loss(dtype, arrays(dtype, SHAPE)[0]), scalars, ()
+    return loss_passes.elementwise_loss, _loss(dtype, arrays(dtype, SHAPE)[0]), scalars, ()
 
 
 def loss_labels(dtype):
     g = ACTIVATIONS["identity"]
     labels = np.arange(SHAPE[0]) % SHAPE[1]
-    return losses.softmax_cross_entropy, _loss(dtype, labels), (g.f, g.d_f, True), ()
+    return loss_passes.softmax_cross_entropy, _loss(dtype, labels), (g.f, g.d_f, True), ()
 
 
 def loss_probabilities(dtype):
     g = ACTIVATIONS["identity"]
     y = np.abs(arrays(dtype, SHAPE)[0])
-    return losses.softmax_cross_entropy, _loss(dtype, y), (g.f, g.d_f, False), ()
+    return loss_passes.softmax_cross_entropy, _loss(dtype, y), (g.f, g.d_f, False), ()
 
 
 def penalty(dtype):
@@ -136,7 +136,7 @@ def test_serial_and_parallel_twins_agree_bit_for_bit(name, dtype, thread_setting
 
 
 def test_every_kernel_with_a_loop_over_data_is_among_the_twins():
-    modules = (batches, dense, losses, optimizers, penalties)
+    modules = (batches, dense, loss_passes, optimizers, penalties)
     factories = {
         value
         for module in modules

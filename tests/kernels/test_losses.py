@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from reference import LOSS, loss_delta, run_kernel
 
 from gpubp.errors import ConfigError
-from gpubp.kernels import losses
+from gpubp.kernels import loss_passes, losses
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.losses import LOSSES
 from gpubp.kernels.reductions import block_count
@@ -27,10 +27,10 @@ def evaluate(name, z, b, y, w, activation="identity", counters=None):
     stats, counters = np.zeros(losses.STATS), np.zeros(3, np.int64) if counters is None else counters
     operands = (delta, b, y, w, db, partials, stats, counters)
     if loss.l is None:
-        run_kernel(losses.softmax_cross_entropy, dtype, operands, (g.f, g.d_f, y.dtype == np.int64))
+        run_kernel(loss_passes.softmax_cross_entropy, dtype, operands, (g.f, g.d_f, y.dtype == np.int64))
     else:
         scalars = (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs)
-        run_kernel(losses.elementwise_loss, dtype, operands, scalars)
+        run_kernel(loss_passes.elementwise_loss, dtype, operands, scalars)
     return stats[losses.LOSS], delta, db, stats
 
 

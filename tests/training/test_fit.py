@@ -14,7 +14,8 @@ from gpubp import Network, Trainer
 from gpubp.errors import ConfigError, InputError, NumericalError
 from gpubp.optimizers import SGD, Adam
 from gpubp.schedules import Plateau
-from gpubp.training import EarlyStopping, fitting
+from gpubp.training import EarlyStopping
+from gpubp.training import epochs as loop
 
 
 def data(n=70, seed=0, labels=True):
@@ -97,7 +98,7 @@ def test_chunks_of_any_length_make_the_same_steps(monkeypatch):
     x, y = data(300)
     found = []
     for seconds in (1e-9, 1e-4, 1e9):
-        monkeypatch.setattr(fitting, "CHUNK_SECONDS", seconds)
+        monkeypatch.setattr(loop, "CHUNK_SECONDS", seconds)
         trainer = trainer_of()
         trainer.fit(x, y, epochs=4, batch_size=8)
         found.append(trainer.net.flat.tobytes())
@@ -174,6 +175,20 @@ def test_early_stopping_restores_the_best_weights():
     assert best > 0
     assert trainer.net.flat.tobytes() == seen[best].tobytes()
     assert trainer.evaluate(*noisy(50, seed=1))["loss"] == min(history["val_loss"])
+
+
+def test_a_second_fit_begins_to_wait_anew_but_a_loaded_one_goes_on(tmp_path):
+    x, y = noisy(20)
+    trainer = trainer_of()
+    trainer.fit(x, y, epochs=2, validation=noisy(50, seed=1), early_stopping=9)
+    trainer.save(tmp_path / "t.safetensors")
+    first = trainer.early_stopping
+    trainer.fit(x, y, epochs=1, validation=noisy(50, seed=1), early_stopping=9)
+    assert trainer.early_stopping is not first
+    loaded = type(trainer).load(tmp_path / "t.safetensors")
+    kept = loaded.early_stopping
+    loaded.fit(x, y, epochs=1, validation=noisy(50, seed=1), early_stopping=9)
+    assert loaded.early_stopping is kept
 
 
 def test_early_stopping_restores_them_when_the_epochs_run_out():

@@ -1,0 +1,133 @@
+"""BP1: bias, output activation, loss, delta and bias gradient in one pass over the last product."""
+
+import math
+
+from numba import float64, int64
+
+from .losses import LOSS, LOSS_SUM, WEIGHT, WEIGHT_SUM
+from .mathematics import exp, inlined
+from .reductions import sum_blocks
+from .replay import LOSS_NOT_FINITE, STOPPED
+from .rows import matrix, read_row, vector
+
+
+@inlined
+def weight_scale(w, stats):
+    """1 / sum of the sample weights, in stats[WEIGHT]; 0 for a batch that weighs nothing."""
+    total = float64(0)
+    for i in range(w.shape[0]):
+        total += w[i]
+    stats[WEIGHT] = total
+    return 1 / total if total > 0 else float64(0)
+
+
+@inlined
+def finish(loss_sum, scale, stats, counters):
+    """Writes the batch's loss, adds it to the epoch's, and stops the run where it is not finite."""
+    value = loss_sum * scale
+    stats[LOSS] = value
+    if math.isfinite(value):
+        stats[LOSS_SUM] += value * stats[WEIGHT]
+        stats[WEIGHT_SUM] += stats[WEIGHT]
+    elif counters[STOPPED] == 0:
+        counters[STOPPED] = LOSS_NOT_FINITE
+
+
+def elementwise_loss(real, loop, f, d_f, l, d_l, mean):
+    """a = f(z + b); E = sum w l(a, y) / sum w; BP1: delta = dE/da * f'(z); db = column sums of delta.
+
+    Operands: z (batch, n), overwritten by delta; b (n,); y (batch, n); w (batch,); db (n,) written;
+    partials (2 blocks, n) scratch; stats and counters. `mean` divides by n.
+    """
+
+    def kernel(address):
+        row = read_row(address)
+        z, b, y = matrix(row, 0, real), vector(row, 1, real), matrix(row, 2, real)
+        w, db, partials = vector(row, 3, real), vector(row, 4, real), matrix(row, 5, real)
+        stats, counters = vector(row, 6, float64), vector(row, 7, int64)
+        batch, n = z.shape
+        scale = weight_scale(w, stats)
+        if mean:
+            scale /= n
+        blocks = partials.shape[0] // 2
+        losses, gradients = partials[:blocks], partials[blocks:]
+        size = (batch + blocks - 1) // blocks
+        for k in loop(blocks):
+            losses[k, :] = real(0)
+            gradients[k, :] = real(0)
+            for i in range(k * size, min(batch, (k + 1) * size)):
+                weight = w[i]
+                factor = real(weight * scale)
+                for j in range(n):
+                    t = z[i, j] + b[j]
+                    a = f(t)
+                    d = factor * d_l(a, y[i, j]) * d_f(t)
+                    losses[k, j] += weight * l(a, y[i, j])
+                    z[i, j] = d
+                    gradients[k, j] += d
+        total = float64(0)
+        for k in range(blocks):
+            for j in range(n):
+                total += losses[k, j]
+        sum_blocks(gradients, db)
+        finish(total, scale, stats, counters)
+
+    return kernel
+
+
+def softmax_cross_entropy(real, loop, f, d_f, integer_targets):
+    """a = f(z + b); l = sum_j y_j (ln sum_k exp(a_k) - a_j); delta = w/sum w (p sum_j y_j - y) f'(z); db.
+
+    Operands as in `elementwise_loss`, but y is a vector of class numbers (batch,) in int64 or of target
+    probabilities (batch, n); partials is (2 blocks, n). The largest logit of a row is taken out before exp.
+    """
+
+    def kernel(address):
+        row = read_row(address)
+        z, b, w = matrix(row, 0, real), vector(row, 1, real), vector(row, 3, real)
+        labels, y = vector(row, 2, int64), matrix(row, 2, real)
+        db, partials = vector(row, 4, real), matrix(row, 5, real)
+        stats, counters = vector(row, 6, float64), vector(row, 7, int64)
+        batch, n = z.shape
+        scale = weight_scale(w, stats)
+        blocks = partials.shape[0] // 2
+        losses, gradients = partials[:blocks], partials[blocks:]
+        size = (batch + blocks - 1) // blocks
+        for k in loop(blocks):
+            losses[k, 0] = real(0)
+            gradients[k, :] = real(0)
+            for i in range(k * size, min(batch, (k + 1) * size)):
+                for j in range(n):
+                    z[i, j] += b[j]
+                top = f(z[i, 0])
+                for j in range(1, n):
+                    a = f(z[i, j])
+                    top = a if a > top or a != a else top
+                total = real(0)
+                for j in range(n):
+                    total += exp(f(z[i, j]) - top)
+                logsum = real(math.log(total))
+                mass, value = real(1), real(0)
+                if integer_targets:
+                    value = logsum - (f(z[i, labels[i]]) - top)
+                else:
+                    mass = real(0)
+                    for j in range(n):
+                        mass += y[i, j]
+                        value += y[i, j] * (logsum - (f(z[i, j]) - top))
+                factor = real(w[i] * scale)
+                inverse = mass / total
+                for j in range(n):
+                    t = z[i, j]
+                    target = real(labels[i] == j) if integer_targets else y[i, j]
+                    d = factor * (exp(f(t) - top) * inverse - target) * d_f(t)
+                    z[i, j] = d
+                    gradients[k, j] += d
+                losses[k, 0] += w[i] * value
+        total_loss = float64(0)
+        for k in range(blocks):
+            total_loss += losses[k, 0]
+        sum_blocks(gradients, db)
+        finish(total_loss, scale, stats, counters)
+
+    return kernel
