@@ -89,11 +89,11 @@ def _train(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--optimizer", help=f"{OPTIMIZERS} (adam)")
     how.add_argument("--lr", type=above_zero, help="learning rate; its peak with one_cycle (adam: 2e-3)")
     how.add_argument(
-        "--epochs", type=count, help="passes over the data (at least 10, and at least 1,000 updates)"
+        "--epochs", type=count, help="passes over the data (at least 10, and at least 1,500 updates)"
     )
     how.add_argument("--batch-size", type=count, help="examples per update (by the rows: 32, 64 or 128)")
     how.add_argument("--schedule", help=f"of the learning rate: {SCHEDULES} (one_cycle)")
-    how.add_argument("--l2", type=at_least_zero, help="adds l2/2 sum W^2 to the loss (1e-4)")
+    how.add_argument("--l2", type=at_least_zero, help="adds l2/2 sum W^2 to the loss (3e-4)")
     how.add_argument(
         "--early-stopping", type=count, metavar="PATIENCE", help="epochs without a lower validation loss"
     )

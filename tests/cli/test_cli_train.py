@@ -163,9 +163,9 @@ def test_learning_rates_name_every_optimizer():
 
 
 @pytest.mark.parametrize(
-    ("rows", "batch", "epochs"), [(10, 32, 1000), (1294, 32, 25), (6000, 64, 11), (54_000, 128, 10)]
+    ("rows", "batch", "epochs"), [(10, 32, 1500), (1294, 32, 37), (6000, 64, 16), (54_000, 128, 10)]
 )
-def test_small_sets_get_a_thousand_updates(rows, batch, epochs):
+def test_small_sets_get_enough_updates(rows, batch, epochs):
     chosen = {"batch_size": None, "epochs": None}
     options.fit_to(chosen, rows)
     assert chosen == {"batch_size": batch, "epochs": epochs}
