@@ -28,7 +28,8 @@ def gather(real, loop):
 def advance(real, loop):
     """Ends a step: cursor += batch, step += 1, and the learning rate of the next step from its table.
 
-    Operands: counters, hyper (hyperparameters, lr first), rates (steps,) float64 from step `start` on, then
+    Operands: counters, hyper (hyperparameters, lr first), rates (steps of an epoch,) float64, whose first belongs to
+    step `start` and to every later beginning of an epoch, then
     the integers batch and start. A stopped run stays where it stopped.
     """
 
@@ -39,7 +40,7 @@ def advance(real, loop):
             counters[CURSOR] += row[10]
             counters[STEP] += 1
             k = counters[STEP] - row[11]
-            if 0 <= k < rates.shape[0]:
-                hyper[0] = rates[k]
+            if k >= 0 and rates.shape[0] > 0:
+                hyper[0] = rates[k % rates.shape[0]]
 
     return kernel

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import cfunc, float32, float64, int64, prange
 
+from .cache import cached
+
 NUMBA_TYPES = {np.dtype(t): n for t, n in ((np.float32, float32), (np.float64, float64), (np.int64, int64))}
 
 _compiling = threading.Lock()
@@ -37,8 +39,8 @@ def _compile(
     # The name keys the file of the cache: two variants of one text must not share one.
     kernel.__qualname__ = "_".join([factory.__name__, *names, dtype.name, variant, _source_digest()])
     fastmath = getattr(factory, "fastmath", {"contract"})
-    options: dict[str, Any] = {"error_model": "numpy", "fastmath": fastmath, "cache": True}
-    return cfunc("void(int64)", parallel=parallel, **options)(kernel)
+    options: dict[str, Any] = {"error_model": "numpy", "fastmath": fastmath, "parallel": parallel}
+    return cached(lambda cache: cfunc("void(int64)", cache=cache, **options)(kernel))
 
 
 def cpu_kernel(

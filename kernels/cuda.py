@@ -201,14 +201,14 @@ def gather(real):
 
 
 def advance(real):
-    """Ends a step: cursor += batch, step += 1, hyper[0] = rates[step - start] where rates has it. One thread works."""
+    """Ends a step: cursor += batch, step += 1, hyper[0] = rates[(step - start) mod steps]. One thread works."""
 
     def kernel(counters, hyper, rates, batch, start):
         if cuda.grid(1) == 0 and counters[STOPPED] == 0:
             counters[CURSOR] += batch
             counters[STEP] += 1
             k = counters[STEP] - start
-            if 0 <= k < rates.shape[0]:
-                hyper[0] = rates[k]
+            if k >= 0 and rates.shape[0] > 0:
+                hyper[0] = rates[k % rates.shape[0]]
 
     return kernel

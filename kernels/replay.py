@@ -2,6 +2,7 @@
 
 from numba import int64, njit
 
+from .cache import cached
 from .rows import WIDTH, call
 
 # The counters of a training step, an int64 vector that its kernels share.
@@ -14,8 +15,7 @@ LOSS_NOT_FINITE = 1
 GRADIENT_NOT_FINITE = 2
 
 
-@njit("int64(int64[:,::1], int64[::1], int64)", nogil=True, cache=True)
-def replay(table, counters, times):
+def _replay(table, counters, times):
     """Walks the (launches, WIDTH) table `times` times; stops after a pass that set `counters[STOPPED]`.
 
     Returns the passes begun. Allocates nothing and holds no lock of the interpreter.
@@ -27,3 +27,8 @@ def replay(table, counters, times):
         if counters[STOPPED] != 0:
             return done + 1
     return times
+
+
+replay = cached(
+    lambda cache: njit("int64(int64[:,::1], int64[::1], int64)", nogil=True, cache=cache)(_replay)
+)

@@ -152,7 +152,10 @@ class Backend(ABC):
 
     @abstractmethod
     def advance(self, batch: int, rates: Array, start: int, state: State) -> None:
-        """Ends a step: cursor += batch, step += 1, and hyper[LR] = rates[step - start] where rates has it."""
+        """Ends a step: cursor += batch, step += 1, and hyper[LR] = rates[(step - start) mod len(rates)].
+
+        `rates` covers one epoch, which begins at step `start` or any number of epochs later; it may be empty.
+        """
 
     # recording
 

@@ -37,7 +37,7 @@ class Epochs:
         # A second fit prolongs the run; a resumed one ends where it was to end.
         if not trainer.total_steps_given:
             trainer.total_steps = max(trainer.total_steps or 0, trainer.steps + epochs * per_epoch)
-        self.rates = ops.empty((epochs * per_epoch,), np.float64)
+        self.rates = ops.empty((per_epoch,), np.float64)
         order = ops.empty((self.n,), np.int64)
         self.source = Source(x, y, w if weighted else None, order, self.rates, trainer.steps)
         labels = data[1].dtype == np.int64
@@ -45,7 +45,6 @@ class Epochs:
         rest = self.n % batch
         self.tail = Step(trainer, rest, labels=labels, source=self.source) if rest else None
         self._seconds_per_step = CHUNK_SECONDS
-        self._rates_of: object = None  # what the table of rates was made for
 
     def epoch(self, shuffle: bool, interrupt: Interrupt, display: Progress | None) -> Row:
         """One pass over the data; its row of the history."""
@@ -55,7 +54,7 @@ class Epochs:
         ops.write(trainer.state.counters[CURSOR : CURSOR + 1], [0])
         ops.write(trainer.state.stats, np.zeros(trainer.state.stats.shape))
         lr = self._set_rates()
-        good = trainer.host_parameters().copy()
+        good = trainer.net.flat.copy()
         done = self._run(self.full, self.n // self.batch, interrupt, display, good)
         if self.tail is not None and not interrupt.requested:
             done += self._run(self.tail, 1, interrupt, display, good)
@@ -71,17 +70,13 @@ class Epochs:
         }
 
     def _set_rates(self) -> float:
-        """Writes the learning rate of every step of this fit, as the schedule sees it now; that of the next step."""
-        trainer, ops = self.trainer, self.trainer.net.backend
-        made_for = (trainer.optimizer.lr, trainer.schedule, trainer.schedule.state())
-        if made_for != self._rates_of:
-            steps = np.arange(self.source.start, self.source.start + self.rates.size)
-            ops.write(self.rates, trainer.optimizer.lr * trainer.schedule(steps, trainer.total_steps or 1))
-            self._rates_of = made_for
-        k = min(trainer.steps - self.source.start, self.rates.size - 1)
-        lr = float(ops.to_host(self.rates[k : k + 1])[0])
-        trainer.set_lr(lr)
-        return lr
+        """Writes the learning rate of every step of this epoch, as the schedule sees it now; that of the first."""
+        trainer = self.trainer
+        steps = np.arange(trainer.steps, trainer.steps + self.rates.size)
+        rates = trainer.optimizer.lr * trainer.schedule(steps, trainer.total_steps or 1)
+        trainer.net.backend.write(self.rates, rates)
+        trainer.set_lr(float(rates[0]))
+        return float(rates[0])
 
     def _run(
         self, step: Step, times: int, interrupt: Interrupt, display: Progress | None, good: Array
@@ -107,7 +102,7 @@ class Epochs:
         net = self.trainer.net
         if not all_finite(net.backend.to_host(net.flat)):
             bad = next(n for n, view in net.parameters().items() if not all_finite(net.backend.to_host(view)))
-            net.backend.write(net.flat, good)
+            net.flat[...] = good
             raise NumericalError(
                 f"training step {self.trainer.steps}: expected finite numbers; got NaN or infinity in parameter {bad}; "
                 "the weights are those of the beginning of the epoch; lower the learning rate or scale the inputs"
@@ -121,7 +116,7 @@ class Epochs:
         except NumericalError as error:
             if all_finite(net.backend.to_host(net.flat)):
                 raise
-            net.backend.write(net.flat, good)
+            net.flat[...] = good
             raise NumericalError(
                 str(error).replace("those before this step", "those of the beginning of the epoch")
             ) from None

@@ -42,7 +42,7 @@ def test_advance_counts_and_sets_the_rate_of_the_next_step(step, start, batch, n
     counters, lr = advance([64, step, 0], rates, batch, start)
     assert counters == [64 + batch, step + 1, 0]
     k = step + 1 - start
-    assert lr == (rates[k] if 0 <= k < n else 0.5)
+    assert lr == (rates[k % n] if n and k >= 0 else 0.5)  # rates cover an epoch and begin anew with the next
 
 
 def test_a_stopped_run_stays_where_it_stopped():
