@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .optimizers import Adam as Adam
     from .optimizers import AdamW as AdamW
     from .optimizers import RMSprop as RMSprop
+    from .training import EarlyStopping as EarlyStopping
+    from .training import History as History
     from .training import Trainer as Trainer
 
 _ROOMS = {
@@ -49,10 +51,10 @@ _ROOMS = {
     "layers": ("Dense",),
     "network": ("Network",),
     "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "RMSprop"),
-    "training": ("Trainer",),
+    "training": ("EarlyStopping", "History", "Trainer"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
-_MODULES = ("data", "schedules", "losses", "optimizers", "initializers", "storage")
+_MODULES = ("data", "initializers", "losses", "optimizers", "schedules", "storage", "training")
 
 __all__ = sorted([*_HOME, "__version__", "data", "schedules"])
 

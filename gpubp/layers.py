@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from gpubp.backend.base import Array, Backend
+from gpubp.checks import positive
 from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.activations import activation as find_activation
+
+_WIDTH = "every layer needs a unit"
 
 
 class Dense:
     """a = g(x W + b) for x (batch, n_in), W (n_in, n_out), b (n_out,); a is (batch, n_out).
 
     `activation` names g; with `bias=False` there is no b. `initial` names the initializer of W, by default the one
-    that fits g (He for rectifiers, Glorot for sigmoids; the network draws it); b starts at 0.
+    that fits g (He for rectifiers, Glorot for sigmoids; the network checks the name and draws); b starts at 0.
     Raises ConfigError and InputError.
     """
 
@@ -28,9 +30,11 @@ class Dense:
         bias: bool = True,
         initial: str | None = None,
     ) -> None:
-        self.n_in, self.n_out = width(n_in, "n_in"), width(n_out, "n_out")
+        self.n_in, self.n_out = positive(n_in, "n_in", _WIDTH), positive(n_out, "n_out", _WIDTH)
         self.activation: Activation = find_activation(activation)
-        self.bias = bool(bias)
+        if not isinstance(bias, bool):
+            raise InputError(f"bias: expected True or False; got {bias!r}")
+        self.bias = bias
         self.initial = initial
         # Bound by the network: views of its flat buffers. A missing bias is a vector of zeros that nobody updates.
         self.W: Array = None
@@ -83,19 +87,6 @@ class Dense:
     def __repr__(self) -> str:
         bias = "" if self.bias else ", bias=False"
         return f"Dense({self.n_in}, {self.n_out}, {self.activation.name!r}{bias})"
-
-
-def width(value: Any, name: str) -> int:
-    """A layer width: an integer of at least 1; InputError otherwise."""
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise InputError(
-            f"{name}: expected an integer of at least 1; got {value!r}; every layer needs a unit"
-        )
-    return number
 
 
 def from_config(config: dict[str, Any]) -> Dense:

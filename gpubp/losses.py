@@ -40,7 +40,10 @@ def resolve(loss: str | Loss, output: str) -> Loss:
 
 def takes_labels(loss: Loss, y: Any) -> bool:
     """Whether targets y are class numbers of this loss rather than one value per output."""
-    shape = np.shape(y)
+    try:
+        shape = np.shape(y)
+    except ValueError:  # ragged: the check of the targets says so
+        return False
     return loss.name == "softmax_cross_entropy" and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,7 @@ class Network:
         self.dtype = _dtype(dtype)
         self.precision = _precision(precision, self.dtype)
         self.backend = get_backend(device)
+        self._lock = threading.Lock()
         self._allocate()
         self.initialize(seed)
 
@@ -99,6 +101,10 @@ class Network:
 
         Nothing is changed unless everything fits.
         """
+        if not isinstance(parameters, Mapping):
+            raise InputError(
+                f"parameters: expected a dict of arrays as parameters() gives; got {parameters!r:.60}"
+            )
         missing, extra = set(self._parameters) - set(parameters), set(parameters) - set(self._parameters)
         if missing or extra:
             raise InputError(
@@ -188,10 +194,11 @@ class Network:
         loss, ops = self.resolve_loss(loss), self.backend
         checked = self.check_batch(x, y, loss, sample_weight)
         state = State(ops, 0)
-        dx = self.backpropagate(
-            *(ops.to_device(array) for array in checked), loss=loss, state=state, need_dx=True
-        )
-        gradients = {name: view.copy() for name, view in self._gradients.items()}
+        with self._lock:  # the gradients of a network have one place
+            dx = self.backpropagate(
+                *(ops.to_device(array) for array in checked), loss=loss, state=state, need_dx=True
+            )
+            gradients = {name: view.copy() for name, view in self._gradients.items()}
         return float(ops.to_host(state.stats)[LOSS]), {**gradients, "x": dx}
 
     # inputs
@@ -237,6 +244,11 @@ class Network:
         made = [from_config(layer) for layer in layers]
         return cls(made, device=device, dtype=config["dtype"], precision=config.get("precision"))
 
+    def __reduce__(self) -> Any:
+        """A copy or a pickle holds the architecture, the parameters on the host, and the name of the device."""
+        parameters = {name: self.backend.to_host(view).copy() for name, view in self._parameters.items()}
+        return _rebuild, (self.config(), parameters, self.backend.name)
+
     def __repr__(self) -> str:
         layers = ", ".join(map(repr, self.layers))
         return f"Network([{layers}], dtype={self.dtype.name!r}, device={self.backend.name!r})"
@@ -266,11 +278,10 @@ def _make_layers(layers: Sequence[Any], activation: str, output: str) -> list[De
 
 def _dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     try:
-        found = np.dtype(dtype)
+        found = None if dtype is None else np.dtype(dtype).newbyteorder("=")  # None would be float64 to NumPy
     except TypeError:
         found = None
-    # None == np.dtype("float64") holds in NumPy, hence the two tests
-    if dtype is None or found is None or found not in (np.dtype(np.float32), np.dtype(np.float64)):
+    if found is None or found not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise unknown_name("dtype", dtype if found is None else found.name, ("float32", "float64"))
     return found
 
@@ -288,3 +299,9 @@ def _precision(precision: str | None, dtype: np.dtype[Any]) -> str | None:
         f"precision {precision!r} does not go with dtype {dtype.name!r}: expected None or {dtype.name!r}; "
         "change one of the two"
     )
+
+
+def _rebuild(config: dict[str, Any], parameters: dict[str, npt.NDArray[Any]], device: str) -> Network:
+    net = Network.from_config(config, device=device)
+    net.load_parameters(parameters)
+    return net

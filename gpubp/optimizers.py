@@ -9,21 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from numbers import Real
 from typing import Any, ClassVar
 
+from gpubp.checks import real_number
 from gpubp.errors import ConfigError, InputError, unknown_name
 from gpubp.kernels.optimizers import RULES, Rule
 
-
-def real_number(value: Any) -> float:
-    """A real number, NumPy's too, as a float; NaN for anything else."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return math.nan
+_LEAST_EPS = 1e-37  # 0 in float32, too, would make 0/0 of a parameter whose gradient is 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +100,7 @@ class Adam(Optimizer):
         for beta in self.betas:
             self._check("betas", beta, 0, 1)
         object.__setattr__(self, "betas", tuple(float(beta) for beta in self.betas))
-        self._check("eps", self.eps, 0, math.inf)
+        self._check("eps", self.eps, _LEAST_EPS, math.inf)
 
     def hyper(self) -> list[float]:
         return [self.lr, 1.0, self.weight_decay, *self.betas, self.eps]
@@ -141,7 +133,7 @@ class RMSprop(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check("alpha", self.alpha, 0, 1)
-        self._check("eps", self.eps, 0, math.inf)
+        self._check("eps", self.eps, _LEAST_EPS, math.inf)
 
 
 @dataclass(frozen=True)
@@ -160,7 +152,7 @@ class Adagrad(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check("lr_decay", self.lr_decay, 0, math.inf)
-        self._check("eps", self.eps, 0, math.inf)
+        self._check("eps", self.eps, _LEAST_EPS, math.inf)
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {

@@ -61,7 +61,11 @@ class Backend(ABC):
     """Arrays, products and kernels of one device. Operations that return an array allocate it unless `out` is given."""
 
     name: str
-    description: str
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """The device in words."""
 
     def __init__(self) -> None:
         self._thread = local()

@@ -43,7 +43,10 @@ class CpuBackend(Backend):
         self._plain = plain or self._gemm is None
         self._allocated = self._peak = 0
         self._accounting = threading.RLock()  # a finalizer may run while it is held
-        self.description = f"CPU, {threads.get_threads()} threads, NumPy {np.__version__}"
+
+    @property
+    def description(self) -> str:
+        return f"CPU, {threads.get_threads()} threads, NumPy {np.__version__}"
 
     # arrays
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import re
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from gpubp.errors import ConfigError, DeviceError
 
 from .base import Backend
 from .cpu import CpuBackend
+
+_log = logging.getLogger("gpubp")
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,16 @@ def devices() -> list[Device]:
 def get_backend(device: str | Backend = "auto") -> Backend:
     """The backend of "auto", "cpu", "cuda" or "cuda:N"; one per device and process.
 
+    "auto" says in one line of the log "gpubp", at level INFO, what it took and why.
+
     Raises ConfigError for another name, DeviceError with cause and cure where the device is not usable.
     """
     if isinstance(device, Backend):
         return device
-    if device in ("auto", "cpu"):
+    if device == "auto":
+        _log.info("device 'auto': %s; %s", _cpu().description, _cuda_missing())
+        return _cpu()
+    if device == "cpu":
         return _cpu()
     if isinstance(device, str) and re.fullmatch(r"cuda(:\d+)?", device):
         raise DeviceError(f"device {device!r} is not usable: {_cuda_missing()}")

@@ -26,7 +26,7 @@ DEFAULTS: Options = {
 LEARNING_RATES = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3, "adagrad": 2e-2}
 BATCH_SIZES = ((20_000, 128), (5_000, 64), (0, 32))  # (rows at least, examples per update)
 LEAST_EPOCHS, LEAST_UPDATES = 10, 1500
-LEAST_ROWS_TO_SPLIT = 20
+LEAST_ROWS_TO_SPLIT, MOST_ROWS_TO_VALIDATE = 20, 3000
 FREE_ON_RESUME = ("device", "data_dir", "epochs")  # `epochs` may only grow; `resumed_options` sees to it
 
 OPTIONS = (
@@ -41,8 +41,9 @@ def new_options(arguments: argparse.Namespace, data: Dataset) -> Options:
     for name, value in DEFAULTS.items():
         if options[name] is None:
             options[name] = value
-    if arguments.val is None and len(data) < LEAST_ROWS_TO_SPLIT:
-        options["val"] = 0.0
+    if arguments.val is None:
+        options["val"] = min(options["val"], MOST_ROWS_TO_VALIDATE / len(data))
+        options["val"] = 0.0 if len(data) < LEAST_ROWS_TO_SPLIT else options["val"]
     options["task"] = data.task
     if options["loss"] is None:
         options["loss"] = "softmax_cross_entropy" if data.task == "classification" else "mse"

@@ -99,7 +99,9 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--seed", type=seed, help="of weights, split and shuffling (drawn, shown and stored)")
     source = parser.add_argument_group("data")
-    source.add_argument("--val", type=fraction, help="share of the rows for validation, 0 for none (0.1)")
+    source.add_argument(
+        "--val", type=fraction, help="share of the rows for validation, 0 for none (0.1, at most 3,000)"
+    )
     source.add_argument("--task", help="classification or regression (read from the target)")
     source.add_argument("--target", help="target column of a .csv, several with commas (the last one)")
     _data_dir(source.add_argument)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from gpubp.backend import State
 from gpubp.backend.base import Array
+from gpubp.checks import positive
 from gpubp.errors import InputError
 from gpubp.kernels.losses import LOSS
 from gpubp.losses import Loss
@@ -176,13 +176,7 @@ def _samples(samples: int | None, total: int) -> int:
     """Entries to check of each tensor."""
     if samples is None:
         return total if total <= CHECK_ALL else SAMPLES
-    try:
-        count = 0 if isinstance(samples, bool) else operator.index(samples)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise InputError(f"gradcheck: samples: expected None or an integer of at least 1; got {samples!r}")
-    return count
+    return positive(samples, "gradcheck: samples")
 
 
 def _choose(rng: np.random.Generator, size: int, samples: int) -> npt.NDArray[np.int64]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gpubp.errors import ConfigError, InputError
 
 from .epochs import Epochs
@@ -58,7 +60,7 @@ def fit(
             history.append(row)
             trainer.schedule.observe(row["val_loss"] if held_out is not None else row["loss"])
             stop_early = stopping is not None and stopping.observe(row["val_loss"], trainer.host_parameters())
-            asked = [callback(trainer, row) is True for callback in callbacks]
+            asked = [_asks_to_stop(callback(trainer, row)) for callback in callbacks]
             if display is not None:
                 display.epoch(row)
             if stop_early or any(asked):
@@ -86,6 +88,12 @@ def _stopping(
         )
     if isinstance(early_stopping, EarlyStopping):
         trainer.early_stopping = early_stopping
+        early_stopping.reset()
     elif not resumed or trainer.early_stopping is None or trainer.early_stopping.patience != early_stopping:
         trainer.early_stopping = EarlyStopping(early_stopping)
     return trainer.early_stopping
+
+
+def _asks_to_stop(answer: object) -> bool:
+    """Whether a callback returned True, Python's or NumPy's; what else it returns means nothing."""
+    return isinstance(answer, (bool, np.bool_)) and bool(answer)

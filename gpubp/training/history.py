@@ -24,6 +24,8 @@ class History:
         self.rows.append(row)
 
     def __getitem__(self, column: str) -> list[Any]:
+        if self.rows and not any(column in row for row in self.rows):
+            raise KeyError(f"expected one of {', '.join(self.rows[-1])}; got {column!r}")
         return [row.get(column) for row in self.rows]
 
     def __len__(self) -> int:

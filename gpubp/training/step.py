@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Source:
     """A data set on the device, the order of its examples in this epoch, and the learning rate of every step.
 
-    `rates[k]` belongs to step `start + k`, counted from the last whole number of epochs. `w` is None where every example weighs 1.
+    `rates[k]` belongs to the k-th step of an epoch; the first epoch began at step `start`. `w` is None where every
+    example weighs 1.
     """
 
     x: Array

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpubp.checks import positive, real_number
 from gpubp.errors import InputError
 
 
@@ -18,19 +19,23 @@ class EarlyStopping:
     """
 
     def __init__(self, patience: int = 10, min_delta: float = 0.0) -> None:
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-            raise InputError(f"EarlyStopping: patience: expected an integer of at least 1; got {patience!r}")
-        if not min_delta >= 0:
+        self.patience = positive(patience, "EarlyStopping: patience")
+        self.min_delta = real_number(min_delta)
+        if not self.min_delta >= 0:
             raise InputError(f"EarlyStopping: min_delta: expected a number of at least 0; got {min_delta!r}")
-        self.patience, self.min_delta = patience, float(min_delta)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was seen: every `fit` begins anew, but for the first of a loaded trainer."""
         self.best = math.inf
         self.bad_epochs = 0
-        self.parameters: npt.NDArray[Any] | None = None
+        self.parameters: npt.NDArray[Any] | None = None  # of the best epoch, flat
 
     def observe(self, loss: float, flat: npt.NDArray[Any]) -> bool:
         """Takes the epoch's validation loss and the flat parameters (copied if best); True where it is time to stop."""
         if loss < self.best - self.min_delta or self.parameters is None:
-            self.best, self.bad_epochs, self.parameters = loss, 0, np.array(flat)
+            self.best = math.inf if math.isnan(loss) else loss
+            self.bad_epochs, self.parameters = 0, np.array(flat)
         else:
             self.bad_epochs += 1
         return self.bad_epochs >= self.patience

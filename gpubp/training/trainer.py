@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
 
 from gpubp.backend import State
+from gpubp.checks import positive, real_number
 from gpubp.errors import ConfigError, InputError, NumericalError
 from gpubp.kernels.losses import LOSS
 from gpubp.kernels.optimizers import LR
 from gpubp.kernels.replay import STEP, STOPPED
 from gpubp.network import Network
-from gpubp.optimizers import Optimizer, real_number
+from gpubp.optimizers import Optimizer
 from gpubp.optimizers import optimizer as find_optimizer
 from gpubp.schedules import Schedule
 from gpubp.schedules import schedule as find_schedule
@@ -30,6 +30,8 @@ from .stopping import EarlyStopping
 
 if TYPE_CHECKING:
     from .explain import Explanation
+
+_KEPT_STEPS = 8  # batch sizes whose recordings `step` keeps
 
 Callback = Callable[["Trainer", Row], object]
 
@@ -55,6 +57,8 @@ class Trainer:
         total_steps: int | None = None,
         seed: int | None = None,
     ) -> None:
+        if not isinstance(net, Network):
+            raise InputError(f"net: expected a Network; got {net!r}; make one with gpubp.Network([...])")
         self.net, self.loss = net, net.resolve_loss(loss)
         self.optimizer, self.schedule = find_optimizer(optimizer), find_schedule(schedule)
         self.l1, self.l2 = _strength(l1, "l1"), _strength(l2, "l2")
@@ -75,19 +79,27 @@ class Trainer:
         self.slots = tuple(ops.zeros(net.flat.shape, net.dtype) for _ in range(self.optimizer.rule.slots))
         self._steps: dict[tuple[int, bool], Step] = {}
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a Trainer cannot be copied or pickled: write it with save(path) and read it with Trainer.load"
+        )
+
     # one step
 
-    def step(self, x: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> float:
-        """One update from one batch of any size; the loss before it.
+    def step(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> SupportsFloat:
+        """One update from one batch of any size; the loss before it, which `float()` reads.
 
         Raises InputError for a batch that does not fit, NumericalError where the loss or a gradient is not finite:
         the weights are then those before the step.
         """
         batch = self.net.check_batch(x, y, self.loss, sample_weight)
         key = (len(batch[0]), batch[1].dtype == np.int64)
-        step = self._steps.get(key)
-        if step is None:
-            step = self._steps[key] = Step(self, key[0], labels=key[1])
+        step = self._steps.pop(key, None) or Step(self, key[0], labels=key[1])
+        self._steps[key] = step  # the last used stands last
+        if len(self._steps) > _KEPT_STEPS:
+            del self._steps[next(iter(self._steps))]
         step.fill(*batch)
         self.set_lr(self.lr_at(self.steps))
         step.run(1)
@@ -246,14 +258,3 @@ def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
     if not all(callable(callback) for callback in kept):
         raise InputError(f"callbacks: expected a list of functions of (trainer, row); got {callbacks!r}")
     return kept
-
-
-def positive(value: Any, name: str) -> int:
-    """An integer of at least 1; InputError otherwise."""
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise InputError(f"{name}: expected an integer of at least 1; got {value!r}")
-    return number
