@@ -123,8 +123,11 @@ def test_a_column_that_no_epoch_has():
 
 def test_kernels_compile_where_no_folder_can_keep_them():
     code = (
-        "import numba.core.caching as caching, gpubp\n"
-        "getattr(caching, 'CacheImpl', getattr(caching, '_CacheImpl', None))._locator_classes = []\n"  # as where neither the package nor a home can be written to
+        # as where neither the package's folder nor a home can be written to
+        "from numba.core import caching\n"
+        "impl = getattr(caching, 'CacheImpl', None) or caching._CacheImpl\n"
+        "impl._locator_classes = []\n"
+        "import gpubp\n"
         "net = gpubp.Network([3, 2], seed=0)\n"
         "print(gpubp.Trainer(net, 'mse').step([[1.0, 2, 3]], [[0.0, 0]]) > 0)\n"
     )
