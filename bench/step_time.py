@@ -73,7 +73,7 @@ def sklearn_step(layers: list[int], batch: int) -> Callable[[], object]:
     net = MLPClassifier(tuple(layers[1:-1]), alpha=0.0, batch_size=batch)
     x, y = data(layers, batch)
     classes = np.arange(layers[-1])
-    return lambda: net.partial_fit(x, y, classes)
+    return lambda: net.partial_fit(x, y, classes=classes)
 
 
 CONTENDERS = {"gpubp": gpubp_step, "torch": torch_step, "sklearn": sklearn_step}

@@ -110,6 +110,9 @@ def _random_problem(arguments: argparse.Namespace, rows: int, seed: int) -> tupl
     device = arguments.device or "auto"
     net = Network([5, *hidden, 3], activation, device=device, dtype="float64", seed=seed)
     rng = np.random.default_rng(seed)
+    for name, view in net.parameters().items():
+        if name.endswith(".b"):  # at 0, an example that no unit takes would put the next layer on relu's kink
+            net.backend.write(view, rng.standard_normal(view.shape))
     x = rng.standard_normal((rows, 5))
     y: Any
     if loss == "softmax_cross_entropy":

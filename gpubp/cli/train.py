@@ -90,9 +90,10 @@ def train(arguments: argparse.Namespace) -> int:
     try:
         stopped = job.fit()
     except NumericalError as error:
-        if job.trainer.epoch == 0:
-            job.save()
-        raise NumericalError(f"{error}; {_kept(job)}") from None
+        message = str(error)  # it speaks of the weights in memory; what matters here is the file
+        for where in ("those before this step", "those of the beginning of the epoch"):
+            message = message.replace(f"the weights are {where}", _kept(job))
+        raise NumericalError(message) from None
     if stopped == "interrupted":
         print(f"gpubp: interrupted in epoch {job.trainer.epoch + 1}: {_kept(job)}", file=sys.stderr)
         print(f"go on with: gpubp train {arguments.data} --out {job.folder} --resume", file=sys.stderr)
