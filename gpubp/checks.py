@@ -30,3 +30,16 @@ def real_number(value: Any) -> float:
         return float(value)
     except OverflowError:
         return math.nan
+
+
+def on_gpu(value: Any) -> bool:
+    """Whether an array lies on a GPU: CuPy's do, and whatever else shows its address by __cuda_array_interface__."""
+    try:
+        return hasattr(value, "__cuda_array_interface__")
+    except RuntimeError:  # a tensor on a GPU that refuses to show it
+        return True
+
+
+def type_name(value: Any) -> str:
+    """The type with the package that it comes from: "cupy.ndarray", "torch.Tensor"."""
+    return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"

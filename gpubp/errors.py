@@ -30,6 +30,14 @@ class DeviceError(GpubpError, RuntimeError):
     """A device that was asked for and cannot be used; the message names the cause and the cure."""
 
 
+class DeviceMemoryError(DeviceError):
+    """A GPU that is out of memory: `needed` and `free` bytes, and what the arrays of gpubp held then, `allocated`."""
+
+    def __init__(self, message: str, needed: int, free: int, allocated: int) -> None:
+        super().__init__(message)
+        self.needed, self.free, self.allocated = needed, free, allocated
+
+
 class NumericalError(GpubpError, ArithmeticError):
     """NaN or infinity in a training step; the message names the layer and the step."""
 
@@ -37,7 +45,26 @@ class NumericalError(GpubpError, ArithmeticError):
 def unknown_name(what: str, name: object, valid: Iterable[str]) -> ConfigError:
     """The error for a `what` called `name` that is not among `valid`, with the nearest valid one."""
     names = list(valid)
-    same = [valid for valid in names if valid.lower() == str(name).lower()]
-    close = same or difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else "choose one of them."
+    close = nearest(str(name), names)
+    hint = f"did you mean {close!r}?" if close else "choose one of them."
     return ConfigError(f"unknown {what}: expected one of {', '.join(names)}; got {name!r}; {hint}")
+
+
+def nearest(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name that is most like `name`, whatever its case; None where nothing is close.
+
+    The shortest that `name` begins comes first (a single letter must begin only one), then one that is spelt alike.
+    """
+    by_lower = {word.lower(): word for word in valid}
+    given = name.lower()
+    begun = [word for word in by_lower if given and word.startswith(given)]
+    if len(begun) == 1 or (begun and len(given) > 1):
+        return by_lower[min(begun, key=len)]
+    close = difflib.get_close_matches(given, list(by_lower), n=1, cutoff=0.5)
+    return by_lower[close[0]] if close else None
+
+
+def counted(n: int, word: str) -> str:
+    """1 row, 1,234 rows, 2 classes."""
+    ending = "" if n == 1 else "es" if word.endswith("s") else "s"
+    return f"{n:,} {word}{ending}"

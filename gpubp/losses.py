@@ -1,4 +1,9 @@
-"""Losses by name, and what each asks of its targets; the mathematics stands in kernels/losses.py."""
+"""Losses by name, and what each asks of its targets; the mathematics stands in kernels/losses.py.
+
+Target rows of softmax cross-entropy are taken as they are: l = sum_j y_j (ln sum_k exp(z_k) - z_j), with the delta
+p sum_j y_j - y. Rows of probabilities sum to 1; a row with another sum s counts as its normalized row with weight s,
+and a row of zeros not at all. Nothing is rescaled and nothing is said, for such rows may be meant as weights.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpubp.checks import on_gpu
 from gpubp.errors import InputError
 from gpubp.kernels.losses import LOSSES, Loss
 from gpubp.kernels.losses import loss as find
@@ -41,14 +47,17 @@ def resolve(loss: str | Loss, output: str) -> Loss:
 def takes_labels(loss: Loss, y: Any) -> bool:
     """Whether targets y are class numbers of this loss rather than one value per output."""
     try:
-        shape = np.shape(y)
+        shape = y.shape if on_gpu(y) else np.shape(y)
     except ValueError:  # ragged: the check of the targets says so
         return False
     return loss.name == "softmax_cross_entropy" and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
 
 
-def check_range(loss: Loss, y: npt.NDArray[Any]) -> None:
-    """InputError where targets lie outside what the loss is defined for; y is (batch, n_outputs)."""
+def check_range(loss: Loss, y: npt.NDArray[Any], later: Any = None) -> None:
+    """InputError where targets lie outside what the loss is defined for; y is (batch, n_outputs).
+
+    For targets on a GPU `later.add` takes the verdict (a boolean of the device) and what raises.
+    """
     low, high = {
         "softmax_cross_entropy": (0.0, np.inf),
         "binary_cross_entropy": (0.0, 1.0),
@@ -57,10 +66,16 @@ def check_range(loss: Loss, y: npt.NDArray[Any]) -> None:
     if low == -np.inf:
         return
     bad = (y < low) | (y > high)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
+
+    def explain() -> None:
+        row, column = np.unravel_index(int(bad.argmax()), bad.shape)
         limits = f"at least {low:g}" if high == np.inf else f"from {low:g} to {high:g}"
         raise InputError(
-            f"y: loss {loss.name!r} expects targets {limits}; got {y[row, column]:g} in row {row}, column {column}; "
-            "rescale the targets or choose another loss"
+            f"y: loss {loss.name!r} expects targets {limits}; got {float(y[row, column]):g} in row {row}, column "
+            f"{column}; rescale the targets or choose another loss"
         )
+
+    if later is not None and not isinstance(bad, np.ndarray):
+        later.add(~bad.any(), explain)  # type: ignore[unreachable]  # of a GPU
+    elif bad.any():
+        explain()

@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gpubp.errors import GpubpError
@@ -24,10 +24,15 @@ OK, FAILED, BROKEN_PIPE, INTERRUPTED = 0, 1, 141, 130  # usage errors are 2; 128
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (default: that of the process) and returns its exit code; nothing is raised."""
-    with warnings.catch_warnings():
+    closed = sys.stdout is None
+    with _streams(), warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         try:
             arguments = parse(sys.argv[1:] if argv is None else argv)
+            if closed and arguments.command != "train" and not getattr(arguments, "output", None):
+                return _fail(
+                    "standard output: expected an open one to print to; got a closed one; leave out >&-"
+                )
             module = importlib.import_module(f"{__name__}.{COMMANDS[arguments.command].module}")
             code = int(getattr(module, arguments.command)(arguments))
             sys.stdout.flush()
@@ -37,12 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return _fail("interrupted", INTERRUPTED)
         except BrokenPipeError:
-            _discard_output()
+            _discard(sys.stdout)
             return BROKEN_PIPE
         except GpubpError as error:
-            return _fail(str(error))
+            return _fail(_in_options(str(error)))
         except OSError as error:
-            _discard_output()  # standard output may be what failed: a full disk
+            _discard(sys.stdout)  # standard output may be what failed: a full disk
             name = f"{error.filename}: " if error.filename else ""
             return _fail(f"{name}{error.strerror or error}; check the path and the disk")
         except MemoryError:
@@ -50,8 +55,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int = FAILED) -> int:
-    print("gpubp: error: " + " ".join(message.split("\n")), file=sys.stderr)
+    try:
+        print("gpubp: error: " + " ".join(message.split("\n")), file=sys.stderr)
+    except OSError:  # nobody reads it
+        _discard(sys.stderr)
     return code
+
+
+def _in_options(message: str) -> str:
+    from .options import OPTIONS
+    from .show import as_options
+
+    return as_options(message, OPTIONS)
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[None]:
+    """Standard output or error that the caller has closed is None in Python; what goes there then goes nowhere.
+
+    That also fills the descriptor, which the next file to be opened would get.
+    """
+    with contextlib.ExitStack() as stack:
+        for stream, redirect in (
+            (sys.stdout, contextlib.redirect_stdout),
+            (sys.stderr, contextlib.redirect_stderr),
+        ):
+            if stream is None:
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                stack.enter_context(redirect(nowhere))
+        yield
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:
@@ -59,7 +91,7 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     print("gpubp: warning: " + " ".join(str(message).split("\n")), file=sys.stderr)
 
 
-def _discard_output() -> None:
-    """Sends what is still buffered for standard output nowhere, so that the interpreter does not fail on it again."""
+def _discard(stream: Any) -> None:
+    """Sends what is still buffered for a stream nowhere, so that the interpreter does not fail on it again."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # no real file behind it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

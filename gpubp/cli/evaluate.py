@@ -7,21 +7,31 @@ from pathlib import Path
 
 from gpubp.data import Dataset, load
 
+from .fingerprint import is_same_data
+from .options import data_dir
 from .run import Run, load_for_prediction
 from .score import print_scores, score
-from .show import number
+from .show import counted, number
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Of a named set only the fixed test part counts."""
+    """Of a named set only the fixed test part counts; of a file every row, trained on or not."""
     _, trainer, run = load_for_prediction(arguments.run, arguments.device)
     data = with_targets(arguments, run)
     part = f"{arguments.data}, test part" if data.test is not None else str(arguments.data)
+    seen = "" if data.test is not None else _seen(run, data)
     data = data.test or data
-    scores = score(trainer, run, *run.examples(data, trainer.net.dtype))
-    print(f"data {part}: {number(len(data))} rows")
+    scores = score(trainer, run, *run.examples(data, part, trainer.net.dtype))
+    print(f"data {part}: {counted(len(data), 'row')}{seen}")
     print_scores(scores)
     return 0
+
+
+def _seen(run: Run, data: Dataset) -> str:
+    """What is to be said where the run was trained on rows of `data`."""
+    if not is_same_data(run.data, data):
+        return ""
+    return f", which include the {number(run.data['train'])} that the run was trained on: new data may score lower"
 
 
 def with_targets(arguments: argparse.Namespace, run: Run) -> Dataset:
@@ -32,7 +42,7 @@ def with_targets(arguments: argparse.Namespace, run: Run) -> Dataset:
         arguments.data,
         target=target or (run.target_names if csv else None),
         task=None if run.classes is not None else run.task,
-        data_dir=arguments.data_dir or run.options["data_dir"],
+        data_dir=data_dir(arguments, run.options),
         classes=run.classes,
         feature_names=run.feature_names if csv else None,
         n_features=run.n_features,

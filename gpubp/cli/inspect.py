@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import platform
+import shlex
+import warnings
 from typing import Any
 
 import numpy as np
 
 from gpubp.errors import ConfigError
 
-from .show import network_line, number
+from .show import as_options, counted, network_line, number
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -22,16 +24,34 @@ def info(arguments: argparse.Namespace) -> int:
 
     from gpubp import __version__
     from gpubp.backend import devices
-    from gpubp.backend.threads import describe
 
     print(f"gpubp     {__version__}")
     print(f"python    {platform.python_version()} on {platform.platform()}")
     print(f"numpy     {np.__version__}, numba {numba.__version__}")
     for device in devices():
-        print(f"{device.name:<9} {'' if device.usable else 'not usable: '}{device.description}")
-    for name, value in describe().items():
-        print(f"{name.replace('_', ' ')}: {value}")
+        description = as_options(device.description, ["device"])
+        print(f"{device.name:<9} {'' if device.usable else 'not usable: '}{description}")
+    _info_threads()
     return 0
+
+
+def _info_threads() -> None:
+    """What runs matrix products and kernels on the CPU, and on how many threads, as in training."""
+    from gpubp.backend.threads import describe, start_parallel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it may warn of is printed below
+        parallel = start_parallel()
+    found = describe()
+    blas, threads = str(found["blas"]), found["blas_threads"]
+    if blas.startswith("OpenBLAS"):
+        blas = " ".join(blas.split()[:2])  # the rest are its build options
+    count = counted(threads, "thread") if isinstance(threads, int) else "threads as it chooses"
+    print(f"products  {blas}, {count}")
+    if parallel:
+        print(f"kernels   Numba, {counted(int(str(found['threads'])), 'thread')} ({found['layer']})")
+    else:
+        print(f"kernels   Numba, 1 thread, {str(found['parallel']).removeprefix('no: ')}")
 
 
 def _info_run(name: str) -> None:
@@ -41,8 +61,9 @@ def _info_run(name: str) -> None:
     print(f"run       {path}")
     print(f"epoch     {trainer.epoch} of {run.options['epochs']}")
     print(network_line(trainer.net))
-    for layer in trainer.net.layers:
-        print(f"          {layer!r}")
+    for k, layer in enumerate(trainer.net.layers):
+        bias = "" if layer.bias else ", no bias"
+        print(f"layer {k}   {layer.n_in} to {layer.n_out}, {layer.activation.name}{bias}")
     print(f"task      {run.task}")
     if run.classes:
         print(f"classes   {_some(run.classes)}")
@@ -50,15 +71,24 @@ def _info_run(name: str) -> None:
         print(f"features  {_some(run.feature_names)}")
     if run.target_names:
         print(f"target    {_some(run.target_names)}")
-    print(f"data      {', '.join(f'{key} {value}' for key, value in run.data.items())}")
+    rows = f"{counted(run.data['rows'], 'row')}, {number(run.data['train'])} to train"
+    print(f"data      {run.data['name']}: {rows}, {number(run.data['validation'])} to validate")
     print(f"scaling   {run.scaling}{', targets standardized' if run.targets else ''}")
-    for option, value in run.options.items():
-        print(f"--{option.replace('_', '-')} {value}")
+    print(f"options   {_command_line(run.options)}")
     if trainer.history.rows:
         print(
-            "last epoch: "
-            + ", ".join(f"{key} {value:.6g}" for key, value in trainer.history.rows[-1].items())
+            "last      " + ", ".join(f"{key} {value:.6g}" for key, value in trainer.history.rows[-1].items())
         )
+
+
+def _command_line(options: dict[str, Any]) -> str:
+    """The options of a run as they would be typed."""
+    given = {name: value for name, value in options.items() if value is not None}
+    typed = {
+        name: (",".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+        for name, value in given.items()
+    }
+    return " ".join(f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in typed.items())
 
 
 def _some(names: Any, limit: int = 12) -> str:
@@ -94,7 +124,7 @@ def _of_run(arguments: argparse.Namespace, rows: int) -> tuple[Any, Any, Any, st
     data = with_targets(arguments, run)
     return (
         trainer.net,
-        *run.examples(data.take(np.arange(min(rows, len(data)))), "float64"),
+        *run.examples(data.take(np.arange(min(rows, len(data)))), arguments.data, "float64"),
         trainer.loss.name,
     )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 from typing import Any
 
-from gpubp.data import Dataset
+from gpubp.data import DATA_DIR_VARIABLE, Dataset
 from gpubp.errors import ConfigError
 
 Options = dict[str, Any]
@@ -45,6 +46,7 @@ def new_options(arguments: argparse.Namespace, data: Dataset) -> Options:
         options["val"] = min(options["val"], MOST_ROWS_TO_VALIDATE / len(data))
         options["val"] = 0.0 if len(data) < LEAST_ROWS_TO_SPLIT else options["val"]
     options["task"] = data.task
+    options["data_dir"] = absolute(options["data_dir"])
     if options["loss"] is None:
         options["loss"] = "softmax_cross_entropy" if data.task == "classification" else "mse"
     if options["lr"] is None:
@@ -56,6 +58,17 @@ def new_options(arguments: argparse.Namespace, data: Dataset) -> Options:
     if options["early_stopping"] is not None and options["val"] == 0:
         raise ConfigError("--early-stopping: expected a validation part to watch; got none; use --val 0.1")
     return options
+
+
+def absolute(data_dir: str | None) -> str | None:
+    """A data directory as a run keeps it: where it is, whatever the directory that a later command runs in."""
+    return None if data_dir is None else os.path.abspath(os.path.expanduser(data_dir))
+
+
+def data_dir(arguments: argparse.Namespace, stored: Options) -> str | None:
+    """That of the command line, else that of the environment (for which None stands), else that of the run."""
+    kept: str | None = None if os.environ.get(DATA_DIR_VARIABLE) else stored["data_dir"]
+    return arguments.data_dir or kept
 
 
 def fit_to(options: Options, rows: int) -> None:
@@ -75,7 +88,7 @@ def resumed_options(arguments: argparse.Namespace, stored: Options) -> Options:
     """The options of the run, with more epochs or another device where asked; ConfigError for any other change."""
     options = dict(stored)
     for name in OPTIONS:
-        given = getattr(arguments, name)
+        given = absolute(arguments.data_dir) if name == "data_dir" else getattr(arguments, name)
         if given is None or given == stored[name]:
             continue
         if name not in FREE_ON_RESUME or (name == "epochs" and given < stored[name]):

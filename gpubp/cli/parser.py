@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from gpubp.errors import unknown_name
+
+from .numbers import above_zero, at_least_zero, count, fraction, seed, widths
 
 Add = Callable[..., Any]
 
@@ -28,6 +29,7 @@ class Command(NamedTuple):
     module: str
     help: str
     add: Callable[[argparse.ArgumentParser], None]
+    more: str = ""  # what its own help says beside the line
 
 
 class Parser(argparse.ArgumentParser):
@@ -72,7 +74,7 @@ def _build() -> tuple[Parser, dict[str, Parser]]:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     made = {}
     for name, command in COMMANDS.items():
-        made[name] = commands.add_parser(name, help=command.help, description=command.help)
+        made[name] = commands.add_parser(name, help=command.help, description=command.help + command.more)
         command.add(made[name])
     return parser, made
 
@@ -128,7 +130,7 @@ def _data_dir(add: Add) -> None:
     add(
         "--data-dir",
         metavar="DIR",
-        help="where mnist and fashion-mnist lie (GPUBP_DATA_DIR, else downloaded)",
+        help="where mnist and fashion-mnist lie (GPUBP_DATA_DIR, else where the run found them, else downloaded)",
     )
 
 
@@ -181,60 +183,33 @@ def _explain(parser: argparse.ArgumentParser) -> None:
     _device(add)
 
 
+def _selftest(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--only",
+        metavar="TEXT",
+        help="checks with this in their name or precision: adam, bfloat16, ... (all)",
+    )
+    add("--json", metavar="FILE", help="write every figure there too")
+    _device(add)
+
+
 COMMANDS = {
     "train": Command("train", "Train a network and keep it in a run directory.", _train),
     "predict": Command("predict", "Write the predictions of a run for data as CSV.", _predict),
-    "evaluate": Command("evaluate", "Print loss and metric of a run on data with known targets.", _evaluate),
+    "evaluate": Command(
+        "evaluate",
+        "Print loss and metric of a run on data with known targets.",
+        _evaluate,
+        " Of digits, mnist and fashion-mnist the fixed test part counts, of a file every row: where the run was "
+        "trained on that very file, the first line says on how many of its rows.",
+    ),
     "info": Command("inspect", "Show versions, devices and threads, or what a run is.", _info),
     "gradcheck": Command("inspect", "Check every derivative against differences.", _gradcheck),
     "explain": Command(
         "inspect", "List the launches of a training step with bytes, FLOPs and time.", _explain
     ),
+    "selftest": Command(
+        "selftest", "Check every kernel and product of a device against float64, and time them.", _selftest
+    ),
 }
-
-
-# ---- numbers
-
-
-def _checked(text: str, kind: Callable[[str], Any], good: Callable[[Any], bool], expected: str) -> Any:
-    try:
-        value = kind(text)
-        if good(value):
-            return value
-    except (ValueError, OverflowError):
-        pass
-    raise argparse.ArgumentTypeError(f"expected {expected}; got {text!r}")
-
-
-def count(text: str) -> int:
-    """An integer of at least 1."""
-    return int(_checked(text, int, lambda n: 1 <= n < 2**62, "an integer of at least 1"))
-
-
-def seed(text: str) -> int:
-    """An integer of at least 0."""
-    return int(_checked(text, int, lambda n: n >= 0, "an integer of at least 0"))
-
-
-def above_zero(text: str) -> float:
-    """A finite number above 0."""
-    return float(_checked(text, float, lambda v: 0 < v < math.inf, "a number above 0"))
-
-
-def at_least_zero(text: str) -> float:
-    """A finite number of at least 0."""
-    return float(_checked(text, float, lambda v: 0 <= v < math.inf, "a number of at least 0"))
-
-
-def fraction(text: str) -> float:
-    """A share of the rows."""
-    return float(_checked(text, float, lambda v: 0 <= v < 1, "a share of the rows, at least 0 and below 1"))
-
-
-def widths(text: str) -> list[int]:
-    """Layer widths separated by commas; "none" for no layer."""
-    if text.strip().lower() in ("", "none"):
-        return []
-    expected = "widths of at least 1 separated by commas, such as 512,512"
-    parts = text.split(",")
-    return [int(_checked(part, int, lambda n: 1 <= n < 2**31, f"{expected}, in {text!r}")) for part in parts]

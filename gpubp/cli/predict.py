@@ -11,6 +11,7 @@ from typing import Any
 from gpubp.data import load_features
 from gpubp.storage import write_text
 
+from .options import data_dir
 from .run import Array, Run, load_for_prediction
 
 _ROWS = 4096  # written at a time
@@ -23,7 +24,7 @@ def predict(arguments: argparse.Namespace) -> int:
         arguments.data,
         feature_names=run.feature_names,
         n_features=run.n_features,
-        data_dir=arguments.data_dir or run.options["data_dir"],
+        data_dir=data_dir(arguments, run.options),
     )
     x = run.features(found.x, arguments.data, trainer.net.dtype)
     outputs = trainer.net.backend.to_host(trainer.net.forward(x))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp import __version__
-from gpubp.data import TASKS, Dataset, Standardizer
-from gpubp.errors import ConfigError, GpubpError, InputError, StorageError
+from gpubp.data import TASKS, Dataset, Standardizer, validate
+from gpubp.errors import GpubpError, InputError, StorageError
+from gpubp.losses import check_range, find
 from gpubp.storage import find_checkpoint
 from gpubp.training import Trainer, checkpoint
 
+from .fingerprint import describe
 from .options import OPTIONS, Options
+from .scaling import input_scaling
+from .show import counted
 
 Array = npt.NDArray[Any]
 # Bytes in a tensor: the header of a .safetensors file is bounded, names of columns are not.
 _JSON = "run.json"
 # Losses of a difference: their targets are standardized.
 _RESCALED = ("half_sse", "sse", "mse", "mae", "huber")
-SHARED = "mean 0 for each feature, one scale for all"
-OWN = "mean 0 and standard deviation 1 for each feature"
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Run:
     @classmethod
     def learn(cls, data: Dataset, train: Dataset, held_out: Dataset | None, options: Options) -> Run:
         """The run of `data`, its scaling learned on the part `train` alone."""
-        scaling, inputs = _input_scaling(train.x)
+        scaling, inputs = input_scaling(train.x)
         rescaled = data.task == "regression" and options["loss"] in _RESCALED
         return cls(
             describe(data) | {"train": len(train), "validation": len(held_out) if held_out else 0},
@@ -71,31 +74,35 @@ class Run:
 
     # from data to the network and back
 
-    def examples(self, data: Dataset, dtype: npt.DTypeLike) -> tuple[Array, Array]:
-        """(x, y) as the network takes them: x standardized, y as class numbers, one-hot rows or standardized values."""
+    def examples(self, data: Dataset, source: str, dtype: npt.DTypeLike) -> tuple[Array, Array]:
+        """(x, y) as the network takes them: x standardized, y as class numbers, one-hot rows or standardized values.
+
+        InputError that names the source where a value does not fit the loss or the dtype.
+        """
         if data.y is None or data.n_outputs != self.n_outputs:
             raise InputError(
-                f"{data.name}: expected {self.n_outputs} targets per row; got {data.n_outputs}; "
+                f"{source}: expected {counted(self.n_outputs, 'target')} per row; got {data.n_outputs}; "
                 "use data with the targets of the training"
             )
-        return self.features(data.x, data.name, dtype), self.encoded(data.y, dtype)
+        return self.features(data.x, source, dtype), self.encoded(data.y, source, dtype)
 
     def features(self, x: Array, source: str, dtype: npt.DTypeLike) -> Array:
         """x (n, n_features), standardized."""
-        try:
-            return self.inputs.transform(x, dtype)
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from None
+        with naming(source):
+            return self.inputs.transform(x, dtype, columns=self.feature_names or range(self.n_features))
 
-    def encoded(self, y: Array, dtype: npt.DTypeLike) -> Array:
+    def encoded(self, y: Array, source: str, dtype: npt.DTypeLike) -> Array:
         """y as the loss takes it."""
         if self.classes is not None:
-            return (
-                y
-                if self.options["loss"] == "softmax_cross_entropy"
-                else np.eye(len(self.classes), dtype=dtype)[y]
-            )
-        return y if self.targets is None else self.targets.transform(y, dtype)
+            one_hot = self.options["loss"] != "softmax_cross_entropy"
+            return np.eye(len(self.classes), dtype=dtype)[y] if one_hot else y
+        with naming(source):
+            if self.targets is not None:
+                names = self.target_names or [f"{k} of y" for k in range(self.n_outputs)]
+                return self.targets.transform(y, dtype, columns=names)
+            y = validate.targets(y, self.n_outputs, len(y), dtype)
+            check_range(find(self.options["loss"]), y)
+            return y
 
     def decoded(self, outputs: Array) -> Array:
         """Class numbers (n,), or values (n, n_outputs) in the units of the data, from output activations."""
@@ -137,6 +144,15 @@ class Run:
         return {_JSON: np.frombuffer(json.dumps(self.plain()).encode(), np.uint8), **arrays}
 
 
+@contextlib.contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Puts the name of the data before the message of an InputError."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
 def load_run(run: str | Path, device: str | None = None) -> tuple[Path, Trainer, Run]:
     """(checkpoint, trainer, run) of a run directory or a .safetensors file. Raises StorageError, DeviceError."""
     path = find_checkpoint(run)
@@ -149,7 +165,7 @@ def load_run(run: str | Path, device: str | None = None) -> tuple[Path, Trainer,
     try:
         found = _from_tensors(tensors)
         if (found.n_features, found.n_outputs) != (trainer.net.n_in, trainer.net.n_out):
-            raise ValueError(f"{found.n_features} features and {found.n_outputs} outputs for another network")
+            raise ValueError(f"shape {found.n_features}-{found.n_outputs} for another network")
         if found.options["loss"] != trainer.loss.name:
             raise ValueError(f"loss {found.options['loss']!r} for a trainer of {trainer.loss.name!r}")
     except (GpubpError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -189,54 +205,6 @@ def _from_tensors(tensors: dict[str, Array]) -> Run:
     }
     targets = Standardizer.from_arrays(groups["targets"]) if groups["targets"] else None
     return Run(**plain, inputs=Standardizer.from_arrays(groups["inputs"]), targets=targets)
-
-
-def describe(data: Dataset) -> dict[str, Any]:
-    """What tells one data set from another."""
-    assert data.y is not None
-    checksum = 0
-    for array in (data.x, data.y):
-        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
-    return {
-        "name": data.name,
-        "rows": len(data),
-        "features": data.n_features,
-        "targets": 1 if data.classes is not None else data.n_outputs,
-        "checksum": f"crc32 {checksum:08x}",
-    }
-
-
-def check_same_data(run: Run, data: Dataset, source: str) -> None:
-    """ConfigError where `data` is not what the run was made with."""
-    now = describe(data)
-    for name, value in now.items():
-        if name != "name" and value != run.data[name]:
-            what = (
-                "the same values" if name == "checksum" else f"{run.data[name]} {name} as when the run began"
-            )
-            got = "others" if name == "checksum" else f"{value}"
-            raise ConfigError(
-                f"{source}: expected {what}; got {got}; resume with the same data, or start a new run"
-            )
-
-
-def _input_scaling(x: Array) -> tuple[str, Standardizer]:
-    """The scaling of the features, and in words what it does.
-
-    Features of which at least half share both their least and their largest value, as pixels do, keep their relative
-    size: each loses its mean, and all are divided by one scale, the root mean square of their standard deviations. A
-    scale of its own would blow up a pixel that is hardly ever lit: 97.8 % in cross-validation on digits with 256,256,
-    against 98.3 % with one for all. With 512,256 one scale gave 98.6 % and plain 0..1 98.5 %; on a validation part of
-    mnist with 512,512 both gave 98.6 %, means of three seeds.
-    """
-    own = Standardizer.fit(x)
-    low, high = x.min(axis=0), x.max(axis=0)
-    varied = own.scale[low < high]
-    if not varied.size or np.mean((low == low.min()) & (high == high.max())) < 0.5:
-        return OWN, own
-    largest = varied.max()  # taken out before squaring: nothing overflows
-    scale = largest * np.sqrt(np.square(varied / largest).sum() / x.shape[1])
-    return SHARED, Standardizer(own.mean, np.full_like(own.scale, scale))
 
 
 def _sigmoid(z: Array) -> Array:

@@ -32,16 +32,20 @@ def score(trainer: Trainer, run: Run, x: Array, y: Array) -> Scores:
 
 
 def _regression(found: Array, truth: Array) -> Scores:
-    """R^2 averaged over outputs, and the root mean square and mean absolute error over all values."""
-    error = found - truth
-    residual, total = np.square(error).sum(axis=0), np.square(truth - truth.mean(axis=0)).sum(axis=0)
-    constant = np.where(residual == 0, 1.0, 0.0)
-    r2 = np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), constant)
-    return {
-        "r2": float(r2.mean()),
-        "rmse": float(np.sqrt(np.square(error).mean())),
-        "mae": float(np.abs(error).mean()),
-    }
+    """R^2 averaged over outputs, and the root mean square and mean absolute error over all values.
+
+    A prediction whose square does not fit gives an infinite error, silently: that is what it is.
+    """
+    with np.errstate(over="ignore"):
+        error = found - truth
+        residual, total = np.square(error).sum(axis=0), np.square(truth - truth.mean(axis=0)).sum(axis=0)
+        constant = np.where(residual == 0, 1.0, 0.0)
+        r2 = np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), constant)
+        return {
+            "r2": float(r2.mean()),
+            "rmse": float(np.sqrt(np.square(error).mean())),
+            "mae": float(np.abs(error).mean()),
+        }
 
 
 def print_scores(scores: Scores, prefix: str = "") -> None:

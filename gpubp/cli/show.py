@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from gpubp.backend import Backend, devices
+from gpubp.errors import counted as counted
 from gpubp.network import Network
 
 
 def number(n: int) -> str:
     """1,234."""
     return f"{n:,}"
+
+
+def as_options(message: str, options: Iterable[str]) -> str:
+    """A message of the library in the words of the command line: the cure dtype='float64' becomes --dtype float64.
+
+    The cure is what follows the last semicolon; what stands before may quote the user's own words.
+    """
+    before, mark, cure = message.rpartition("; ")
+    names = "|".join(options)
+    cure = re.sub(rf"\b({names})='([^']*)'", lambda found: f"--{found[1].replace('_', '-')} {found[2]}", cure)
+    return before + mark + cure
 
 
 def device_line(backend: Backend, asked: str) -> str:
@@ -26,4 +41,6 @@ def network_line(net: Network) -> str:
     """Widths, activations, parameters."""
     widths = "-".join(str(n) for n in (net.n_in, *(layer.n_out for layer in net.layers)))
     names = list(dict.fromkeys(layer.activation.name for layer in net.layers[:-1])) or ["linear"]
-    return f"network   {widths}, {', '.join(names)}, {number(net.n_parameters)} parameters, {net.dtype.name}"
+    return (
+        f"network   {widths}, {', '.join(names)}, {counted(net.n_parameters, 'parameter')}, {net.dtype.name}"
+    )

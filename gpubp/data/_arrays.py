@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.data._files import existing_file, listing, nearest, unreadable
-from gpubp.errors import DataError
+from gpubp.data._files import existing_file, listing, unreadable
+from gpubp.errors import DataError, nearest
 
 Array = NDArray[Any]
 

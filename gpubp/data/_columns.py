@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpubp.data._files import listing, nearest, quoted
-from gpubp.errors import DataError
+from gpubp.data._files import listing, quoted
+from gpubp.errors import DataError, counted, nearest
 
 Header = tuple[str, ...]
 
@@ -41,7 +41,7 @@ def prediction_columns(
     if len(header) == n_features + 1:
         return list(range(n_features)), []  # the last column is the target, as it is for training
     raise DataError(
-        f"{path}: line 1: expected {n_features} feature columns, got {len(header)} ({listing(header)}); "
+        f"{path}: line 1: expected {counted(n_features, 'feature column')}, got {len(header)} ({listing(header)}); "
         "use data with the columns that the network was trained on."
     )
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.data._files import existing_file, listing, quoted, unreadable
-from gpubp.errors import DataError
+from gpubp.data._files import LARGEST, existing_file, listing, quoted, unreadable
+from gpubp.errors import DataError, counted
 
 Array = NDArray[Any]
 Row = list[str]
@@ -156,11 +156,11 @@ def _chunks(path: Path, reader: Any, width: int) -> Iterator[tuple[list[Row], li
                 blank = blank or line
             elif blank:
                 raise DataError(
-                    f"{path}: line {blank}: expected {width} cells, got a blank line; remove the line."
+                    f"{path}: line {blank}: expected {counted(width, 'cell')}, got a blank line; remove the line."
                 )
             else:
                 raise DataError(
-                    f"{path}: line {line}: expected {width} cells as in the header, got {len(row)}; "
+                    f"{path}: line {line}: expected {counted(width, 'cell')} as in the header, got {len(row)}; "
                     "add or remove cells, and quote those that contain commas."
                 )
         else:
@@ -183,23 +183,26 @@ def _picker(features: Sequence[int]) -> Callable[[Row], Sequence[str]]:
 
 
 def _floats(cells: Row, width: int, place: Callable[[int, int], str]) -> Array:
-    """Cells in row order as finite float64 (n, width); a bad one is looked for once the fast way fails."""
+    """Cells in row order as float64 (n, width) up to LARGEST; a bad one is looked for once the fast way fails."""
     try:
         block = np.fromiter(map(float, cells), np.float64, len(cells))
-        # float() takes 1_000, which no CSV means; NaN and infinity are looked up below.
-        if np.isfinite(block).all() and "_" not in "".join(cells):
+        # float() takes 1_000, which no CSV means; NaN, infinity and what is too large are looked up below.
+        if (np.abs(block) <= LARGEST).all() and "_" not in "".join(cells):
             return block.reshape(-1, width)
     except ValueError:
         pass
     for i, cell in enumerate(cells):
-        text = cell.strip()
+        text, expected = cell.strip(), "a number"
         if text.lower() in _MISSING:
             got, cure = f"a missing one ({text!r})", "fill it in or drop the row"
         elif not is_number(text):
             got, cure = f"text {quoted(text)}", "fix the cell, or encode or leave out the column"
         elif not np.isfinite(float(text)):
             got, cure = text, "replace it by a finite number or drop the row"
+        elif abs(float(text)) > LARGEST:
+            expected = f"a number of at most {LARGEST:g}"
+            got, cure = text, "fix the cell, or rescale the column"
         else:
             continue
-        raise DataError(f"{place(*divmod(i, width))}: expected a number, got {got}; {cure}.")
+        raise DataError(f"{place(*divmod(i, width))}: expected {expected}, got {got}; {cure}.")
     raise AssertionError("unreachable: a cell failed and none is bad")

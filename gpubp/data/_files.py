@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-from gpubp.errors import DataError
+from gpubp.errors import DataError, nearest
+
+# Numbers of a data file: their squares, and sums of any number of squares, stay finite in float64.
+LARGEST = 1e100
 
 
 def existing_file(path: Path) -> Path:
@@ -15,7 +17,7 @@ def existing_file(path: Path) -> Path:
         if path.is_dir():
             raise DataError(f"{path}: expected a data file, got a directory; name a file in it.")
         if not path.exists():
-            raise DataError(f"{path}: no such file{_neighbour(path)}.")
+            raise DataError(f"{path}: no such file{_neighbour(path)}")
         if not path.is_file():
             raise DataError(f"{path}: expected a regular file; save the data to a file first.")
         if path.stat().st_size == 0:
@@ -32,13 +34,6 @@ def unreadable(path: Path, error: Exception) -> DataError:
     """The error for a file that the system refuses to read."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return DataError(f"{path}: cannot be read ({reason}); check the path and its permissions.")
-
-
-def nearest(name: str, valid: Iterable[str]) -> str | None:
-    """The valid name that is most like `name`, whatever its case; None where nothing is close."""
-    by_lower = {v.lower(): v for v in valid}
-    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.5)
-    return by_lower[close[0]] if close else None
 
 
 def listing(names: Iterable[object], limit: int = 8) -> str:
@@ -58,5 +53,5 @@ def _neighbour(path: Path) -> str:
     try:
         close = nearest(path.name, (p.name for p in path.parent.iterdir()))
     except OSError:
-        return f"; the directory {path.parent} does not exist or cannot be read"
-    return f"; did you mean {close!r}?" if close else "; check the path"
+        return f"; the directory {path.parent} does not exist or cannot be read."
+    return f"; did you mean {close!r}?" if close else "; check the path."

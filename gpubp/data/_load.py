@@ -16,11 +16,11 @@ from gpubp.data._arrays import npy_pair, read_npy, read_npz
 from gpubp.data._columns import prediction_columns, training_columns
 from gpubp.data._csv import read_csv
 from gpubp.data._dataset import Dataset, Task
-from gpubp.data._files import existing_file, nearest
+from gpubp.data._files import LARGEST, existing_file
 from gpubp.data._idx import labels_beside, read_idx_images, read_idx_labels
 from gpubp.data._named import NAMED_SETS, named_set, scaled_images
 from gpubp.data._targets import checked_task, csv_target, encode
-from gpubp.errors import ConfigError, DataError, InputError
+from gpubp.errors import ConfigError, DataError, InputError, counted, nearest
 
 Array = NDArray[Any]
 Source = str | os.PathLike[str]
@@ -51,6 +51,7 @@ def load(
     .npz with arrays x and y; .npy, a pair NAME_x.npy and NAME_y.npy given as either one, or "X.npy,Y.npy";
     .csv with one header line, the target in the last column unless `target` names it (several names, as a
     sequence or separated by commas, for regression); idx images with their labels file beside them.
+    Numbers beyond 1e100 in size are refused: their squares would not fit.
     Byte images (idx, or uint8 arrays of 3 dimensions or more) are divided by 255 and flattened.
 
     task None is inferred: see `infer_task`. classes, from a trained run, are the labels to encode with; a
@@ -178,7 +179,7 @@ def _arrays(kind: str, path: Path, y_path: Path | None) -> tuple[Array, Array]:
         y = read_idx_labels(labels_beside(path), len(x))
     if y.ndim == 0 or (x.ndim > 0 and len(y) != len(x)):
         raise DataError(
-            f"{y_path or path}: expected {len(x) if x.ndim else 'several'} rows in y as in x, "
+            f"{y_path or path}: expected {counted(len(x), 'row') if x.ndim else 'several rows'} in y as in x, "
             f"got shape {y.shape}; save one target per row."
         )
     return _rows(x, str(path)), y
@@ -192,7 +193,7 @@ def _rows(raw: Array, source: str) -> Array:
         dtype = validate.float_dtype(raw)
         if raw.dtype.kind in "iu" and raw.size and max(-int(raw.min()), int(raw.max())) <= 1 << 24:
             dtype = np.dtype(np.float32)  # holds these integers exactly
-        return validate.features(raw, dtype=dtype)
+        return validate.moderate(validate.features(raw, dtype=dtype), "x", LARGEST)
     except InputError as error:
         raise DataError(f"{source}: {error}") from None
 
@@ -209,6 +210,6 @@ def _check_count(got: int, expected: int | None, source: str) -> None:
     """DataError where a source has another number of features than the network."""
     if expected is not None and got != expected:
         raise DataError(
-            f"{source}: expected {expected} features per row, got {got}; "
+            f"{source}: expected {counted(expected, 'feature')} per row, got {got}; "
             "use data with the columns that the network was trained on."
         )

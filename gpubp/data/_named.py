@@ -130,8 +130,7 @@ def _download(name: str, part: str) -> tuple[Path, Path]:
         import pooch
     except ImportError:
         raise DataError(
-            f"{name}: expected pooch to download it with, got no such package; "
-            f"pip install 'gpubp[download]', or {cure}."
+            f"{name}: expected pooch to download it with, got no such package; pip install pooch, or {cure}."
         ) from None
     logger = pooch.get_logger()
     level = logger.level

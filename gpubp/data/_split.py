@@ -34,7 +34,7 @@ def split(dataset: Dataset, fraction: float, *, seed: int) -> tuple[Dataset, Dat
     if not chosen.any():
         raise InputError(
             f"validation fraction: expected at least one row for validation, got {fraction} of "
-            f"{len(dataset.x)} rows, which is none; use a larger fraction, more rows, or 0."
+            f"{len(dataset.x)} rows, which is none; use a larger fraction, more rows, or 0 for no validation."
         )
     train = dataset.take(np.flatnonzero(~chosen))
     return train, dataset.take(np.flatnonzero(chosen), keep_test=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,10 +67,13 @@ class Standardizer:
         """What a checkpoint stores: {"mean": (n_features,), "scale": (n_features,)}, float64."""
         return {"mean": self.mean, "scale": self.scale}
 
-    def transform(self, x: Any, dtype: DTypeLike | None = None) -> Array:
+    def transform(
+        self, x: Any, dtype: DTypeLike | None = None, *, columns: Sequence[object] | None = None
+    ) -> Array:
         """(x - mean) / scale as a new array of `dtype` (default: that of x, float32 where x has integers).
 
-        Raises InputError for another number of features, NaN or infinity, or where a result overflows.
+        Raises InputError for another number of features, NaN or infinity, or where a result overflows; it names the
+        column alone where `columns` gives the names, for rows of a part of a table say nothing.
         """
         x = validate.features(x, len(self.mean), dtype=validate.float_dtype(x))
         out = np.empty(x.shape, x.dtype if dtype is None else dtype)
@@ -81,10 +84,12 @@ class Standardizer:
                 out[rows] = block
         if not validate.all_finite(out):
             row, column = (int(i) for i in np.argwhere(~np.isfinite(out))[0])
+            name, place = "x", f" at row {row}, column {column}"
+            if columns is not None:
+                name, place = f"column {columns[column]!r}", ""
             raise InputError(
-                f"x: expected values whose standardized form fits {out.dtype}, got {x[row, column]!s} at "
-                f"row {row}, column {column} (mean {self.mean[column]:g}, scale {self.scale[column]:g}); "
-                "check that value."
+                f"{name}: expected values whose standardized form fits {out.dtype}, got {x[row, column]!s}{place} "
+                f"(mean {self.mean[column]:g}, scale {self.scale[column]:g}); check that value."
             )
         return out
 

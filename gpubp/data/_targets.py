@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gpubp.data import validate
 from gpubp.data._csv import Table, check_text, is_number, numbers
 from gpubp.data._dataset import Classes, Task
-from gpubp.data._files import listing, quoted
+from gpubp.data._files import LARGEST, listing, quoted
 from gpubp.errors import ConfigError, DataError, InputError, unknown_name
 
 Array = NDArray[Any]
@@ -125,7 +125,7 @@ def _values(y: Array, source: str) -> Array:
         )
     try:
         n, k = len(y), 1 if y.ndim == 1 else y.shape[1]
-        return validate.targets(y, k, n, validate.float_dtype(y))
+        return validate.moderate(validate.targets(y, k, n, validate.float_dtype(y)), "y", LARGEST)
     except InputError as error:
         raise DataError(f"{source}: {error}") from None
 

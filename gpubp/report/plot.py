@@ -24,7 +24,7 @@ def check_plot(path: str | Path) -> None:
         )
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError(
-            'plot: expected matplotlib to draw with; got no such package; pip install "gpubp[plot]"'
+            "plot: expected matplotlib to draw with; got no such package; pip install matplotlib"
         )
     if target.is_dir() or not os.access(target.parent, os.W_OK):
         got = "a directory" if target.is_dir() else "no folder to write to"

@@ -54,8 +54,10 @@ def test_arrays(refused, tmp_path):
     refused("train", "named.npz", naming="named.npz")
     np.savez(tmp_path / "objects.npz", x=np.array([object()] * 3), y=np.arange(3))
     refused("train", "objects.npz", naming="objects.npz")
+    np.savez(tmp_path / "small.npz", x=np.array([[1e-9], [1.0], [1.0]]) * 1e99, y=np.array([0.1, 0.2, 0.35]))
+    refused("train", "small.npz", "--loss", "poisson", "--val", "0.1", naming="expected at least one row")
     np.savez(tmp_path / "large.npz", x=np.array([[1e-9], [1.0], [1.0]]) * 1e300, y=np.array([0.1, 0.2, 0.35]))
-    refused("train", "large.npz", "--loss", "poisson", "--val", "0.1", naming="expected at least one row")
+    assert "row 0, column 0" in refused("train", "large.npz", naming="large.npz")
 
 
 def test_truncated_idx(refused, tmp_path):
@@ -98,6 +100,11 @@ def test_a_run_directory_below_a_file(refused, flowers_csv):
     ("option", "value", "naming"),
     [
         ("--activation", "rellu", "did you mean 'relu'?"),
+        ("--activation", "gel", "did you mean 'gelu'?"),
+        ("--activation", "sig", "did you mean 'sigmoid'?"),
+        ("--activation", "t", "did you mean 'tanh'?"),
+        ("--loss", "bin", "did you mean 'binary_cross_entropy'?"),
+        ("--optimizer", "ADAM", "did you mean 'adam'?"),
         ("--loss", "msee", "did you mean 'mse'?"),
         ("--optimizer", "adamm", "did you mean 'adam'?"),
         ("--schedule", "one-cycle", "did you mean 'one_cycle'?"),
@@ -115,20 +122,77 @@ def test_names_and_combinations(refused, flowers_csv, tmp_path, option, value, n
     assert not (tmp_path / "runs").exists()
 
 
-def test_cuda_without_a_gpu_names_the_cure(refused, flowers_csv, monkeypatch):
+def test_cuda_without_a_gpu_names_the_cure(refused, flowers_csv):
     from gpubp.backend import devices
 
-    if any(device.name == "cuda" and device.usable for device in devices()):
+    if any(device.name.startswith("cuda") and device.usable for device in devices()):
         pytest.skip("this machine has a usable GPU")
-    refused("train", flowers_csv, "--device", "cuda", naming="cpu")
+    message = refused("train", flowers_csv, "--device", "cuda", naming="--device cpu")
+    assert "device=" not in message
 
 
 def test_classes_are_needed_for_softmax(refused, line_csv):
     refused("train", line_csv, "--loss", "softmax_cross_entropy", naming="--loss mse")
 
 
-def test_targets_out_of_the_range_of_the_loss(refused, line_csv, tmp_path):
-    refused("train", line_csv, "--loss", "binary_cross_entropy", "--out", "r", naming="binary_cross_entropy")
+@pytest.mark.parametrize(
+    ("loss", "column", "words"),
+    [("binary_cross_entropy", "0.5\n1\n-0.25\n0.75", "-0.25"), ("poisson", "3\n0.5\n-2\n7", "-2")],
+)
+@pytest.mark.parametrize("out", [(), ("--out", "r")])
+def test_targets_out_of_the_range_of_the_loss(refused, tmp_path, loss, column, words, out):
+    rows = column.split("\n") * 8
+    path = tmp_path / "counts.csv"
+    path.write_text("a,y\n" + "".join(f"{i},{y}\n" for i, y in enumerate(rows)))
+    message = refused("train", path, "--loss", loss, *out, naming=f"{path}: y: loss {loss!r}")
+    assert f"got {words} in row 2" in message
+    assert [p.name for p in tmp_path.iterdir()] == ["counts.csv"]
+
+
+def test_targets_beyond_the_dtype(refused, gpubp, tmp_path):
+    path = tmp_path / "large.csv"
+    path.write_text("a,y\n" + "".join(f"{i},{i + 0.5}e40\n" for i in range(30)))
+    message = refused("train", path, "--loss", "poisson", naming=f"{path}: y: ")
+    assert "use --dtype float64" in message
+    assert "dtype=" not in message
+    assert [p.name for p in tmp_path.iterdir()] == ["large.csv"]
+    assert gpubp("train", path, "--epochs", 1).code == 0  # standardized, they fit
+
+
+@pytest.mark.parametrize("cell", ["1e300", "-1e200"])
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_huge_cells_are_refused_without_warnings(gpubp, refused, line_csv, tmp_path, cell, column):
+    assert gpubp("train", line_csv, "--epochs", 1, "--hidden", "4", "--out", "r").code == 0
+    lines = line_csv.read_text().splitlines()
+    cells = lines[5].split(",")
+    cells[column] = cell
+    lines[5] = ",".join(cells)
+    path = tmp_path / "huge.csv"
+    path.write_text("\n".join(lines) + "\n")
+    place = f"{path}: line 6, column {['area', 'age', 'price'][column]!r}"
+    for command in (("train", path), ("evaluate", "r", path)):
+        message = refused(*command, naming=place)
+        assert f"expected a number of at most 1e+100, got {cell}; fix the cell" in message
+        assert "warning" not in message
+
+
+def test_a_cell_far_from_the_training_part_names_its_column(refused, gpubp, tmp_path):
+    rows = [f"0,{i},{i + 0.5}" for i in range(30)]
+    (tmp_path / "t.csv").write_text("a,b,y\n" + "\n".join(rows) + "\n")
+    assert gpubp("train", "t.csv", "--epochs", 1, "--out", "r").code == 0
+    (tmp_path / "far.csv").write_text("a,b,y\n1e60,2,3.5\n")
+    message = refused("evaluate", "r", "far.csv", naming="far.csv: column 'a'")
+    assert "got 1e+60" in message
+    (tmp_path / "far.csv").write_text("a,b,y\n1,2,3e60\n")
+    refused("evaluate", "r", "far.csv", naming="far.csv: column 'y'")
+
+
+def test_cures_are_options(refused, tmp_path):
+    path = tmp_path / "task='regression'.csv"
+    path.write_text("a,y\n1,0.5\n2,1.5\n")
+    message = refused("train", path, "--task", "classification", naming=path)  # the name stays as it is
+    assert message.count("task='regression'") == 1
+    assert message.rstrip().endswith("use --task regression for measurements.")
 
 
 def test_warnings_are_one_line(gpubp, capsys):

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
+import numpy as np
 import pytest
 
 from gpubp import gradcheck as check
 from gpubp.backend import devices
+from gpubp.cli import show
+from gpubp.storage import load_tensors
 
 
 def test_info(gpubp):
     out = gpubp("info").out
-    for word in ("gpubp", "numpy", "numba", "blas", "threads", *(device.name for device in devices())):
-        assert word in out
+    for word in ("gpubp", "numpy", "products", "kernels", *(device.name for device in devices())):
+        assert re.search(rf"^{word} ", out, re.MULTILINE), word
+    assert re.search(r"^kernels   Numba, \d+ threads? ?\(?\w+", out, re.MULTILINE) or "1 thread, " in out
+    for cryptic in ("None", "not decided", "not started", "integer bits", "device='cpu'", "NO_AFFINITY"):
+        assert cryptic not in out
+
+
+def test_info_says_why_kernels_have_one_thread(gpubp, monkeypatch):
+    from gpubp.backend import threads
+
+    monkeypatch.setattr(threads, "start_parallel", lambda: False)
+    monkeypatch.setattr(threads, "describe", lambda: {
+        "layer": None, "threads": 4, "parallel": "no: forked", "waiting": "", "blas": "some library",
+        "blas_integer_bits": 64, "blas_threads": "not under control",
+    })  # fmt: skip
+    out = gpubp("info").out
+    assert "products  some library, threads as it chooses\n" in out
+    assert "kernels   Numba, 1 thread, forked\n" in out
 
 
 def test_info_of_a_run(gpubp, flowers_csv):
@@ -20,12 +42,54 @@ def test_info_of_a_run(gpubp, flowers_csv):
     for words in (
         "epoch     2 of 2",
         "3-8-4-3",
-        "--seed 11",
+        "layer 1   8 to 4, relu\n",
+        "layer 2   4 to 3, identity\n",
+        "data      flowers: 60 rows, 54 to train, 6 to validate\n",
+        "--hidden 8,4 ",
+        " --seed 11",
         "aa, bb, cc",
         "length, width, depth",
         "val_accuracy",
     ):
         assert words in out
+    assert "None" not in out
+    assert "[" not in out
+
+
+def test_the_options_of_a_run_can_be_typed_again(gpubp, flowers_csv):
+    given = (
+        "--hidden",
+        "none",
+        "--lr",
+        0.01,
+        "--batch-size",
+        16,
+        "--epochs",
+        1,
+        "--seed",
+        4,
+        "--target",
+        "kind",
+    )
+    assert gpubp("train", flowers_csv, *given, "--out", "a").code == 0
+    typed = re.search(r"^options   (.*)$", gpubp("info", "a").out, re.MULTILINE)[1]
+    assert gpubp("train", flowers_csv, *shlex.split(typed), "--out", "b").code == 0
+    a, b = (load_tensors(f"{name}/model.safetensors")[0]["parameters/0.W"] for name in "ab")
+    assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("n", "word", "text"),
+    [
+        (1, "epoch", "1 epoch"),
+        (2, "epoch", "2 epochs"),
+        (0, "row", "0 rows"),
+        (1234, "class", "1,234 classes"),
+        (1, "class", "1 class"),
+    ],
+)
+def test_counted(n, word, text):
+    assert show.counted(n, word) == text
 
 
 @pytest.mark.parametrize(

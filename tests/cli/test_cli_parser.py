@@ -7,7 +7,7 @@ import re
 import pytest
 
 from gpubp import __version__
-from gpubp.cli import parser
+from gpubp.cli import numbers, parser
 
 
 def test_help_lists_every_command_and_version_tells(gpubp):
@@ -71,10 +71,21 @@ def test_wrong_options_are_usage_errors(refused, gpubp, tmp_path, arguments, nam
     assert not list(tmp_path.iterdir())
 
 
+def test_the_help_of_evaluate_says_which_rows_count(gpubp):
+    text = " ".join(gpubp("evaluate", "--help").out.split())
+    assert "the fixed test part counts, of a file every row" in text
+    assert "Of digits" not in gpubp("--help").out
+
+
+def test_an_option_that_is_begun_is_named_whole(refused):
+    refused("train", "digits", "--opt", "sgd", naming="did you mean '--optimizer'?")
+    refused("train", "digits", "--early", "3", naming="did you mean '--early-stopping'?")
+
+
 def test_unknown_command_names_the_nearest(refused):
     refused("trian", "digits", naming="did you mean 'train'?")
 
 
 @pytest.mark.parametrize(("text", "expected"), [("none", []), ("", []), ("8", [8]), ("512, 10", [512, 10])])
 def test_widths(text, expected):
-    assert parser.widths(text) == expected
+    assert numbers.widths(text) == expected

@@ -8,6 +8,8 @@ import io
 import numpy as np
 import pytest
 
+from gpubp.cli import score
+
 QUICK = ("--lr", 0.02, "--epochs", 60)
 
 
@@ -67,6 +69,33 @@ def test_values_in_their_own_units(gpubp, regressor, line_csv):
     assert scores["mae"] == pytest.approx(np.abs(found - truth).mean(), rel=1e-4)
 
 
+@pytest.mark.parametrize("data", ["flowers.csv", "line"])
+@pytest.mark.parametrize("val", [0, 0.25])
+def test_evaluating_the_training_data_says_so(gpubp, flowers_csv, line_csv, tmp_path, data, val):
+    path = flowers_csv if data == "flowers.csv" else line_csv
+    assert gpubp("train", path, "--epochs", 1, "--hidden", "4", "--val", val, "--out", "r").code == 0
+    total = 60 if data == "flowers.csv" else 200
+    first, *scores = gpubp("evaluate", "r", path).out.splitlines()
+    trained = total - round(total * val)
+    assert first.startswith(
+        f"data {path}: {total} rows, which include the {trained} that the run was trained on"
+    )
+    assert [line.split()[0] for line in scores] == (
+        ["loss", "accuracy"] if data == "flowers.csv" else ["loss", "r2", "rmse", "mae"]
+    )
+    copy = tmp_path / "copy.csv"
+    copy.write_text(path.read_text())
+    assert "was trained on" in gpubp("evaluate", "r", copy).out  # its name does not matter
+    lines = path.read_text().splitlines()
+    copy.write_text("\n".join(lines[:-1]) + "\n")
+    assert "trained" not in gpubp("evaluate", "r", copy).out
+
+
+def test_a_wild_prediction_scores_infinity_without_a_warning():
+    scores = score._regression(np.array([[1e300], [np.inf]]), np.array([[1.0], [2.0]]))
+    assert scores == {"r2": -np.inf, "rmse": np.inf, "mae": np.inf}
+
+
 def test_several_targets(gpubp, line_csv):
     assert gpubp("train", line_csv, "--target", "price,age", "--epochs", 2, "--out", "r").code == 0
     rows = table(gpubp("predict", "r", line_csv).out)
@@ -108,7 +137,7 @@ def test_bad_data(gpubp, refused, classifier, flowers_csv, line_csv, tmp_path):
 
 def test_wrong_number_of_targets(gpubp, refused, regressor, tmp_path):
     np.savez(tmp_path / "t.npz", x=np.zeros((3, 2)), y=np.eye(3)[:, :2] / 3)
-    refused("evaluate", regressor, "t.npz", naming="expected 1 targets")
+    refused("evaluate", regressor, "t.npz", naming="t.npz: expected 1 target per row; got 2")
 
 
 def test_bad_runs(gpubp, refused, classifier, flowers_csv, tmp_path):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shlex
 import signal
 import subprocess
 import sys
 
 import pytest
 
+from gpubp.cli import main
 from gpubp.storage import load_tensors
 
 HEAVY = ("numpy", "numba", "llvmlite", "sklearn", "scipy", "matplotlib", "cupy", "torch", "pooch")
@@ -89,3 +92,65 @@ def test_predictions_into_a_pipe_that_closes(gpubp, flowers_csv, tmp_path):
     err = process.stderr.read()
     process.stderr.close()
     assert (process.wait(60), err) == (141, "")
+
+
+def in_shell(arguments, redirection, cwd):
+    """Runs the command line with streams as a shell redirects them: (exit code, output, errors)."""
+    command = f"{shlex.join([sys.executable, '-m', 'gpubp', *map(str, arguments)])} {redirection}"
+    done = subprocess.run(["sh", "-c", command], cwd=cwd, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@posix
+def test_training_goes_on_without_standard_output(flowers_csv, tmp_path):
+    arguments = ("train", flowers_csv, "--epochs", 2, "--hidden", "4", "--out")
+    for out, closed in (("a", ">&-"), ("b", ">&- 2>&-")):
+        assert in_shell((*arguments, out), closed, tmp_path) == (0, "", "")
+        _, metadata = load_tensors(tmp_path / out / "model.safetensors")
+        assert metadata["epoch"] == "2"
+    output = ("predict", "a", flowers_csv, "-o", "p.csv")
+    assert in_shell(output, ">&-", tmp_path) == (0, "", "")
+    assert (tmp_path / "p.csv").read_text().startswith("prediction,")
+
+
+@posix
+@pytest.mark.parametrize(
+    "arguments", [("info",), ("gradcheck",), ("explain", "--layers", "2,3"), ("predict", "r", "d")]
+)
+def test_what_only_prints_says_that_standard_output_is_closed(arguments, tmp_path):
+    code, _, err = in_shell(arguments, ">&-", tmp_path)
+    assert code == 1
+    assert err.splitlines() == [
+        "gpubp: error: standard output: expected an open one to print to; got a closed one; leave out >&-"
+    ]
+
+
+@posix
+def test_errors_do_not_go_to_standard_output(tmp_path):
+    assert in_shell(("info", "nowhere"), "2>&-", tmp_path) == (1, "", "")
+    assert in_shell(("--help",), ">&-", tmp_path)[0] == 0
+
+
+@posix
+@pytest.mark.parametrize("broken", ["stdout", "both"])
+def test_training_into_a_pipe_that_closes(flowers_csv, tmp_path, broken):
+    streams = {"stderr": subprocess.STDOUT} if broken == "both" else {}
+    process = start("train", flowers_csv, "--epochs", 100000, "--out", "r", cwd=tmp_path, **streams)
+    try:
+        assert process.stdout.readline().startswith("data ")
+        process.stdout.close()
+        if broken == "stdout":
+            assert process.stderr.read() == ""
+            process.stderr.close()
+        assert process.wait(60) == 141
+    finally:
+        process.kill()
+
+
+def test_an_error_that_nobody_reads(monkeypatch, tmp_path):
+    class Broken(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", Broken())
+    assert main(["info", str(tmp_path / "nowhere")]) == 1

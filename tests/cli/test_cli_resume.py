@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 
@@ -135,6 +137,64 @@ def test_changed_data(gpubp, refused, flowers_csv, line_csv):
     flowers_csv.write_text(text.replace("1", "2"))
     refused("train", flowers_csv, "--out", "r", "--resume", naming="the same values")
     refused("train", line_csv, "--out", "r", "--resume", naming=line_csv)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Writes a small mnist into a directory; its labels are those given."""
+
+    def write(folder, seed):
+        folder.mkdir(parents=True)
+        rng = np.random.default_rng(seed)
+        for part, n in (("train", 40), ("t10k", 10)):
+            pixels, labels = rng.integers(0, 256, 4 * n), np.arange(n) % 10
+            header = struct.pack(">BBBBIII", 0, 0, 8, 3, n, 2, 2)
+            (folder / f"{part}-images-idx3-ubyte").write_bytes(header + pixels.astype(np.uint8).tobytes())
+            header = struct.pack(">BBBBI", 0, 0, 8, 1, n)
+            (folder / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.astype(np.uint8).tobytes())
+        return folder
+
+    return write
+
+
+def test_a_stored_data_directory_is_found_from_anywhere(gpubp, images, tmp_path, monkeypatch):
+    monkeypatch.delenv("GPUBP_DATA_DIR", raising=False)
+    images(tmp_path / "sets" / "mnist", 0)
+    run = tmp_path / "r"
+    result = gpubp("train", "mnist", "--data-dir", "sets", "--epochs", 1, "--hidden", "4", "--out", run)
+    assert result.code == 0, result.err
+    assert load_run(run)[2].options["data_dir"] == str(tmp_path / "sets")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for command in (("evaluate", run, "mnist"), ("predict", run, "mnist")):
+        result = gpubp(*command)
+        assert result.code == 0, result.err
+    result = gpubp("train", "mnist", "--out", run, "--resume", "--epochs", 2)
+    assert result.code == 0, result.err
+    result = gpubp("train", "mnist", "--out", run, "--resume", "--epochs", 3, "--data-dir", "../sets")
+    assert result.code == 0, result.err
+    assert load_run(run)[2].options["data_dir"] == str(tmp_path / "sets")
+
+
+def test_command_line_then_environment_then_the_stored_data_directory(gpubp, images, tmp_path, monkeypatch):
+    monkeypatch.delenv("GPUBP_DATA_DIR", raising=False)
+    for seed, name in enumerate(("stored", "environment", "given")):
+        images(tmp_path / name / "mnist", seed)
+    result = gpubp(
+        "train", "mnist", "--data-dir", "stored", "--epochs", 1, "--hidden", "4", "--out", "r", "--seed", 0
+    )
+    assert result.code == 0, result.err
+    stored = gpubp("predict", "r", "mnist").out
+    monkeypatch.setenv("GPUBP_DATA_DIR", str(tmp_path / "environment"))
+    environment = gpubp("predict", "r", "mnist").out
+    scores = gpubp("evaluate", "r", "mnist").out
+    given = gpubp("predict", "r", "mnist", "--data-dir", "given").out
+    assert len({stored, environment, given}) == 3
+    assert scores != gpubp("evaluate", "r", "mnist", "--data-dir", "stored").out
+    assert gpubp("predict", "r", "mnist", "--data-dir", "stored").out == stored
+    resume = ("train", "mnist", "--out", "r", "--resume", "--epochs", 2)
+    assert "the same values" in gpubp(*resume).err  # those of the environment are others
+    assert gpubp(*resume, "--data-dir", "stored").code == 0
 
 
 def test_nothing_to_resume(refused, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 import gpubp as library
 from gpubp import data
-from gpubp.cli import options, run
+from gpubp.cli import options, run, scaling
 from gpubp.storage import load_tensors, read_history
 
 
@@ -43,6 +43,14 @@ def test_head_says_data_device_network_and_run(gpubp, flowers_csv):
         assert words in head
     assert re.findall(r"^epoch (\d+) ", result.out, re.MULTILINE) == ["1", "2"]
     assert "validation accuracy" in result.out
+
+
+def test_one_of_a_thing_is_singular(gpubp, tmp_path):
+    (tmp_path / "one.csv").write_text("a,b\n1,0.5\n")
+    result = gpubp("train", "one.csv", "--epochs", 1, "--hidden", "none", "--out", "r")
+    assert "data      one.csv: 1 row, 1 feature, 1 target\n" in result.out
+    assert "1 epoch, 1 update, seed" in result.out
+    assert "data one.csv: 1 row, which" in gpubp("evaluate", "r", "one.csv").out
 
 
 def test_each_line_is_printed_after_its_checkpoint(gpubp, flowers_csv, monkeypatch):
@@ -92,8 +100,8 @@ def test_pixels_share_one_scale_and_dark_ones_stay_small(low, high):
     x = np.random.default_rng(0).integers(low, high + 1, (200, 8)).astype(np.float32)
     x[:, 0] = low
     x[1:, 1] = low
-    scaling, standardizer = run._input_scaling(x)
-    assert scaling == run.SHARED
+    words, standardizer = scaling.input_scaling(x)
+    assert words == scaling.SHARED
     z = standardizer.transform(x)
     assert np.abs(z).max() < 4
     assert not z[:, 0].any()
@@ -105,8 +113,8 @@ def test_pixels_share_one_scale_and_dark_ones_stay_small(low, high):
     "x", [np.zeros((5, 3)), np.arange(12.0).reshape(4, 3) * [1, 10, 100], np.ones((1, 1))]
 )
 def test_other_features_have_scales_of_their_own(x):
-    scaling, standardizer = run._input_scaling(x)
-    assert scaling == run.OWN
+    words, standardizer = scaling.input_scaling(x)
+    assert words == scaling.OWN
     np.testing.assert_array_equal(standardizer.scale, data.Standardizer.fit(x).scale)
 
 
@@ -237,5 +245,5 @@ def test_a_plot_that_cannot_be_drawn_is_refused_before_training(refused, flowers
     refused("train", flowers_csv, "--plot", "curve.txt", "--out", "r", naming="curve.txt")
     refused("train", flowers_csv, "--plot", "nowhere/curve.png", "--out", "r", naming="curve.png")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    refused("train", flowers_csv, "--plot", "curve.png", "--out", "r", naming='pip install "gpubp[plot]"')
+    refused("train", flowers_csv, "--plot", "curve.png", "--out", "r", naming="pip install matplotlib")
     assert not (tmp_path / "r").exists()

@@ -95,6 +95,16 @@ def test_regression_targets(tmp_path):
     assert data.y.shape == (6, 1)
 
 
+def test_numbers_whose_squares_do_not_fit_are_refused(tmp_path):
+    x, y = X.astype(np.float64), np.linspace(0, 1, len(X))
+    x[4, 1] = -1e300
+    assert "x: expected values of at most 1e+100, got -1e+300 at row 4, column 1" in error_of(
+        save(tmp_path, x=x, y=y)
+    )
+    y[2] = 1e101
+    assert "y: expected values of at most 1e+100, got 1e+101 at row 2" in error_of(save(tmp_path, x=X, y=y))
+
+
 @pytest.mark.parametrize("given", ["_x.npy", "_y.npy"])
 def test_npy_pair(tmp_path, given):
     np.save(tmp_path / "d_x.npy", X)
@@ -167,6 +177,7 @@ def test_prediction_needs_x_alone(tmp_path):
     path = save(tmp_path, x=X)
     np.testing.assert_array_equal(load_features(path, n_features=2).x, X)
     assert "expected 3 features per row, got 2" in error_of(path, load_features, n_features=3)
+    assert "expected 1 feature per row, got 2" in error_of(path, load_features, n_features=1)
     assert "no 'x'" in error_of(save(tmp_path, y=Y), load_features)
 
 

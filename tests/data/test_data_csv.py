@@ -113,8 +113,21 @@ def test_numbers_survive_the_file_exactly(write, rows, chunk):
     path = write("a,b,c\n" + "".join(",".join(map(repr, row)) + "\n" for row in rows))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_CHUNK", chunk)
+        if np.abs(rows).max() > 1e100:
+            assert "at most 1e+100" in error_of(path, task="regression")
+            return
         data = load(path, task="regression")
     np.testing.assert_array_equal(np.hstack([data.x, data.y]), np.array(rows))
+
+
+@pytest.mark.parametrize("number", ["1e300", "-2e100", "1.7e308"])
+@pytest.mark.parametrize(("column", "name"), [(1, "b"), (2, "c")])
+def test_numbers_whose_squares_do_not_fit_are_refused(write, number, column, name):
+    cells = ["1.5", "2", "0.25"]
+    cells[column] = number
+    path = write("a,b,c\n1,2,0.5\n" + ",".join(cells) + "\n")
+    message = error_of(path)
+    assert f"line 3, column {name!r}: expected a number of at most 1e+100, got {number};" in message
 
 
 @pytest.mark.parametrize(
@@ -122,7 +135,7 @@ def test_numbers_survive_the_file_exactly(write, rows, chunk):
     [
         ("a,b,c\n1,2,3\n4,5\n", ["line 3", "expected 3 cells", "got 2"]),
         ("a,b,c\n1,2,3,4\n", ["line 2", "expected 3 cells", "got 4"]),
-        ("a,b,c\n1,2,0\n\n4,5,1\n", ["line 3", "blank line"]),
+        ("a,b,c\n1,2,0\n\n4,5,1\n", ["line 3", "expected 3 cells", "blank line"]),
         ("a,b,c\n1,2,0\n4,x,1\n", ["line 3, column 'b'", "text 'x'"]),
         ("a,b,c\n1,2,0\n,5,1\n", ["line 3, column 'a'", "missing"]),
         ("a,b,c\n1,NA,0\n4,5,1\n", ["line 2, column 'b'", "missing", "'NA'"]),
@@ -220,6 +233,8 @@ def test_features_by_name(write):
 def test_features_by_position(write):
     path = write("p,q,r\n1,2,0\n3,4,1\n")
     np.testing.assert_array_equal(load_features(path, n_features=3).x, [[1, 2, 0], [3, 4, 1]])
+    with pytest.raises(DataError, match="expected 1 feature column, got 3"):
+        load_features(path, n_features=1)
     np.testing.assert_array_equal(load_features(path, n_features=2).x, [[1, 2], [3, 4]])
     np.testing.assert_array_equal(load_features(path).x, [[1, 2, 0], [3, 4, 1]])
     with pytest.raises(DataError, match=r"expected 5 feature columns, got 3 \(p, q, r\); "):
@@ -230,7 +245,7 @@ def test_features_by_position(write):
 
 def test_one_column_is_enough_for_prediction(write):
     np.testing.assert_array_equal(load_features(write("a\n1\n2\n\n"), n_features=1).x, [[1], [2]])
-    with pytest.raises(DataError, match="line 2: expected 1 cells, got a blank line"):
+    with pytest.raises(DataError, match="line 2: expected 1 cell, got a blank line"):
         load_features(write("a\n\n2\n"), n_features=1)
 
 

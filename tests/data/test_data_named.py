@@ -154,7 +154,7 @@ def test_test_images_of_another_size(tmp_path):
 def test_no_pooch(monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
     message = error_of("mnist")
-    assert "gpubp[download]" in message
+    assert "pip install pooch," in message  # of a clone, "gpubp[download]" would be another project's
     assert "--data-dir" in message
 
 
@@ -204,6 +204,7 @@ def test_failed_download(monkeypatch):
     ("name", "hint"),
     [
         ("digit", "'digits'"),
+        ("fashion", "'fashion-mnist'"),
         ("MNIST", "'mnist'"),
         ("fashion_mnist", "'fashion-mnist'"),
         ("qqqq", "choose one"),

@@ -1,0 +1,47 @@
+"""The fingerprint of a data set: whether it is the one that a run was made with."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+
+from gpubp.data import Dataset
+from gpubp.errors import ConfigError, counted
+
+
+def describe(data: Dataset) -> dict[str, Any]:
+    """What tells one data set from another."""
+    assert data.y is not None
+    checksum = 0
+    for array in (data.x, data.y):
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+    return {
+        "name": data.name,
+        "rows": len(data),
+        "features": data.n_features,
+        "targets": 1 if data.classes is not None else data.n_outputs,
+        "checksum": f"crc32 {checksum:08x}",
+    }
+
+
+def check_same_data(stored: dict[str, Any], data: Dataset, source: str) -> None:
+    """ConfigError where `data` is not what the run with this fingerprint was made with."""
+    now = describe(data)
+    for name, value in now.items():
+        if name != "name" and value != stored[name]:
+            what = (
+                "the same values"
+                if name == "checksum"
+                else f"{counted(stored[name], name[:-1])} as when the run began"
+            )
+            got = "others" if name == "checksum" else f"{value}"
+            raise ConfigError(
+                f"{source}: expected {what}; got {got}; resume with the same data, or start a new run"
+            )
+
+
+def is_same_data(stored: dict[str, Any], data: Dataset) -> bool:
+    """Whether `data` holds the very rows that the run was made with, in their order, whatever its name."""
+    return all(stored[key] == value for key, value in describe(data).items() if key != "name")

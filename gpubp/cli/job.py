@@ -1,0 +1,70 @@
+"""A run in the making, and what it writes after each epoch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gpubp.storage import write_history, write_text
+from gpubp.training import Trainer
+
+from .run import Run, use_best
+
+# (x, y) to train and to validate, as the network takes them, and the fixed test part; the latter two may be None
+Parts = tuple[Any, Any, Any]
+
+
+class Job:
+    """A run in the making: its data in three parts, its trainer, and the file that each epoch goes to."""
+
+    def __init__(self, path: Path, trainer: Trainer, run: Run, parts: Parts) -> None:
+        self.path, self.trainer, self.run = path, trainer, run
+        self.folder = path.parent
+        self.train, self.held_out, self.test = parts
+
+    def save(self) -> None:
+        """Weights, state, scaling and options in one file."""
+        self.trainer.save(self.path, tensors=self.run.tensors())
+
+    def keep(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """After each epoch, before its line is printed."""
+        if self.held_out is not None and self.run.classes and trainer.loss.name != "softmax_cross_entropy":
+            x, y = self.held_out
+            found = trainer.net.backend.to_host(trainer.net.forward(x)).argmax(axis=1)
+            row["val_accuracy"] = float((found == y.argmax(axis=1)).mean())
+        self.save()
+        write_history(self.folder / "history.csv", trainer.history.rows)
+
+    def write_config(self) -> None:
+        """config.json, for people: nothing reads it."""
+        config = self.run.plain() | {"network": self.trainer.net.config()}
+        write_text(self.folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        stopping = self.trainer.early_stopping
+        early = stopping is not None and stopping.bad_epochs >= stopping.patience
+        return early or self.trainer.epoch >= self.run.options["epochs"]
+
+    def kept(self) -> str:
+        """What is on disk."""
+        return f"{self.folder} keeps the weights of epoch {self.trainer.epoch}"
+
+    def fit(self) -> str:
+        """Trains what is left; why it stopped."""
+        options, trainer = self.run.options, self.trainer
+        if not self.finished():
+            trainer.fit(
+                *self.train,
+                epochs=options["epochs"] - trainer.epoch,
+                batch_size=options["batch_size"],
+                validation=self.held_out,
+                callbacks=[self.keep],
+                early_stopping=options["early_stopping"],
+                progress=True,
+            )
+        else:
+            print(f"nothing left to train after epoch {trainer.epoch} of {options['epochs']}")
+            use_best(trainer)
+        return trainer.history.stopped
