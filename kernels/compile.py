@@ -7,6 +7,7 @@ the serial variant and `prange` in the parallel one, so the two are one text and
 import functools
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .cache import cached
 NUMBA_TYPES = {np.dtype(t): n for t, n in ((np.float32, float32), (np.float64, float64), (np.int64, int64))}
 
 _compiling = threading.Lock()
+_seconds = 0.0
 
 
 @functools.cache
@@ -50,5 +52,15 @@ def cpu_kernel(
 
     Compiled at the first call, kept on disk between processes; safe from several threads.
     """
+    global _seconds
     with _compiling:
-        return _compile(factory, np.dtype(dtype), parallel, scalars)
+        start = time.perf_counter()
+        try:
+            return _compile(factory, np.dtype(dtype), parallel, scalars)
+        finally:
+            _seconds += time.perf_counter() - start
+
+
+def compile_seconds() -> float:
+    """Seconds that `cpu_kernel` has taken in this process: compiling, reading and writing the cache."""
+    return _seconds

@@ -4,7 +4,15 @@ import math
 
 from numba import float64, int64
 
-from .losses import LOSS, LOSS_SUM, WEIGHT, WEIGHT_SUM
+from .losses import (
+    LOSS,
+    LOSS_SUM,
+    WEIGHT,
+    WEIGHT_SUM,
+    cross_entropy,
+    d_softmax_cross_entropy,
+    larger,
+)
 from .mathematics import exp, inlined
 from .reductions import sum_blocks
 from .replay import LOSS_NOT_FINITE, STOPPED
@@ -101,26 +109,25 @@ def softmax_cross_entropy(real, loop, f, d_f, integer_targets):
                     z[i, j] += b[j]
                 top = f(z[i, 0])
                 for j in range(1, n):
-                    a = f(z[i, j])
-                    top = a if a > top or a != a else top
+                    top = larger(f(z[i, j]), top)
                 total = real(0)
                 for j in range(n):
                     total += exp(f(z[i, j]) - top)
                 logsum = real(math.log(total))
                 mass, value = real(1), real(0)
                 if integer_targets:
-                    value = logsum - (f(z[i, labels[i]]) - top)
+                    value = cross_entropy(f(z[i, labels[i]]), real(1), top, logsum)
                 else:
                     mass = real(0)
                     for j in range(n):
                         mass += y[i, j]
-                        value += y[i, j] * (logsum - (f(z[i, j]) - top))
+                        value += cross_entropy(f(z[i, j]), y[i, j], top, logsum)
                 factor = real(w[i] * scale)
                 inverse = mass / total
                 for j in range(n):
                     t = z[i, j]
                     target = real(labels[i] == j) if integer_targets else y[i, j]
-                    d = factor * (exp(f(t) - top) * inverse - target) * d_f(t)
+                    d = factor * d_softmax_cross_entropy(exp(f(t) - top), target, inverse) * d_f(t)
                     z[i, j] = d
                     gradients[k, j] += d
                 losses[k, 0] += w[i] * value

@@ -2,10 +2,11 @@
 
 The statistics of a loss, a float64 vector that the kernels of a step share, are
 
-    stats[LOSS]          loss of this batch, the mean of l weighted by w
+    stats[LOSS]          loss of this batch, the mean of l weighted by w; a penalty adds its value
     stats[WEIGHT]        sum of the sample weights w of this batch
-    stats[LOSS_SUM]      += LOSS * WEIGHT          so that LOSS_SUM / WEIGHT_SUM is the mean over an epoch
-    stats[WEIGHT_SUM]    += WEIGHT
+    stats[LOSS_SUM]      += LOSS * WEIGHT          so that LOSS_SUM / WEIGHT_SUM is the mean over an epoch, without
+    stats[WEIGHT_SUM]    += WEIGHT                 penalties
+    stats[PENALTY_SUM]   += penalty * WEIGHT
 """
 
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from gpubp.errors import unknown_name
 
 from .mathematics import exp, inlined, log1p, sigmoid
 
-LOSS, WEIGHT, LOSS_SUM, WEIGHT_SUM = range(4)
-STATS = 4
+LOSS, WEIGHT, LOSS_SUM, WEIGHT_SUM, PENALTY_SUM = range(5)
+STATS = 5
 
 
 @inlined
@@ -82,6 +83,27 @@ def logistic(z, y):
 @inlined
 def d_logistic(z, y):
     return sigmoid(z) - y
+
+
+# ---- softmax cross-entropy: outputs a of one example, its largest output `top`, logsum = ln sum exp(a - top) --------
+
+
+@inlined
+def larger(a, b):
+    """max(a, b); NaN where either is."""
+    return a if a > b or a != a else b
+
+
+@inlined
+def cross_entropy(a, y, top, logsum):
+    """-y ln p, p = exp(a - top) / sum exp(a - top)."""
+    return y * (logsum - (a - top))
+
+
+@inlined
+def d_softmax_cross_entropy(e, y, inverse):
+    """p sum y - y, for e = exp(a - top) and inverse = sum y / sum e."""
+    return e * inverse - y
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,22 @@
-"""L1 and L2 penalties on the weights: their value joins the loss, their gradient joins dW."""
+"""L1 and L2 penalties on the weights: their value joins the loss of the step, their gradient joins dW."""
 
 from numba import float64, int64
 
-from .losses import LOSS, LOSS_SUM, WEIGHT
+from .losses import LOSS, PENALTY_SUM, WEIGHT
+from .mathematics import inlined
 from .optimizers import BLOCK
 from .replay import STOPPED
 from .rows import read_row, vector
+
+
+@inlined
+def penalty_of(w, l1, half_l2):
+    return l1 * abs(w) + half_l2 * w * w
+
+
+@inlined
+def d_penalty_of(w, l1, l2):
+    return l1 * (type(w)(w > 0) - type(w)(w < 0)) + l2 * w
 
 
 def penalty(real, loop):
@@ -31,15 +42,15 @@ def penalty(real, loop):
             )  # views from 0 on, as in the update, so that the loop vectorises
             for i in range(pk.shape[0]):
                 w = pk[i]
-                value += l1 * abs(w) + half * w * w
-                gk[i] += l1 * (real(w > 0) - real(w < 0)) + l2 * w
+                value += penalty_of(w, l1, half)
+                gk[i] += d_penalty_of(w, l1, l2)
             partials[k] = value
         total = float64(0)
         for k in range(blocks):
             total += partials[k]
         if counters[STOPPED] == 0:
             stats[LOSS] += total
-            stats[LOSS_SUM] += total * stats[WEIGHT]
+            stats[PENALTY_SUM] += total * stats[WEIGHT]  # apart: the loss of an epoch is that of its data
 
     return kernel
 

@@ -9,7 +9,11 @@ from .rows import WIDTH, call
 CURSOR = 0  # first example of the next batch in the permutation
 STEP = 1  # updates done
 STOPPED = 2  # 0, or one of the causes below
-COUNTERS = 3
+OVERFLOWED = (
+    3  # 1 where this step's gradients overflowed under a dynamic loss scale, so that it is skipped (CUDA)
+)
+SKIPPED = 4  # steps that were
+COUNTERS = 5
 
 LOSS_NOT_FINITE = 1
 GRADIENT_NOT_FINITE = 2

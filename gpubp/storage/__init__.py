@@ -4,7 +4,7 @@ from ._files import MAX_TEXT_BYTES, read_text, write_text
 from ._format import DTYPES, MAX_DIMENSIONS, MAX_HEADER_BYTES, MAX_TENSORS, Array
 from ._history import read_history, write_history
 from ._load import load_tensors
-from ._paths import PathLike
+from ._paths import PathLike, show
 from ._runs import CHECKPOINT_NAME, checkpoint_path, find_checkpoint, new_run_directory, next_run_directory
 from ._save import save_tensors
 
@@ -25,6 +25,7 @@ __all__ = [
     "read_history",
     "read_text",
     "save_tensors",
+    "show",
     "write_history",
     "write_text",
 ]

@@ -1,33 +1,33 @@
-"""Compiles every CUDA kernel with every activation for compute capability 9.0, without a GPU; `test_cuda_twins.py`
-starts it.
+"""Compiles the CUDA kernels to machine code without a GPU; `test_cuda_twins.py` starts it.
 
-    python tests/kernels/compile_cuda_kernels.py [float32 | float64]
+    python tests/kernels/compile_cuda_kernels.py [--all]
 
-Needs numba-cuda, cuda-core and the compiler of the CUDA toolkit, but no driver. Prints for each kind of kernel how
-many there are, their registers, spilled bytes, and the float64 instructions in float32 code; what a float32 kernel has
-beyond those that `FLOAT64` names, and any spill, ends it with an assertion.
+Needs numba-cuda, cuda-core and the compiler of the CUDA toolkit, but no driver. Every kernel is built in every storage
+(float32, float64, float16, bfloat16): for compute capability 9.0 in both widths, every activation, loss and rule at
+least once; for 8.0 and 10.0 wide, with one activation. `--all` builds every combination for all three. A spill, local
+memory, a float64 instruction in a float32 kernel beyond those that `FLOAT64` names and a wide variant without 128-bit
+access end it with an assertion. Prints for each kind of kernel its registers and shared memory.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import sys
-import types
+import time
 from collections.abc import Iterator
 from typing import Any
 
-import numba.cuda.dispatcher
-from cuda.core import Linker, LinkerOptions, ObjectCode
-from numba import cuda as numba_cuda
-from numba import float32, float64, int64
+from numba import float32, float64, int64, uint16
 
-from gpubp.kernels import cuda, cuda_losses
 from gpubp.kernels.activations import ACTIVATIONS
+from gpubp.kernels.cuda import batches, dense, geometry, losses, reductions, softmax, updates
+from gpubp.kernels.cuda.build import build
+from gpubp.kernels.cuda.storage import float16
 from gpubp.kernels.losses import LOSSES
 from gpubp.kernels.optimizers import RULES
 
-CC = (9, 0)
-RECIPROCAL = {
+SCALE = {
     "ld.global.f64",
     "mov.f64",
     "setp.leu.f64",
@@ -36,82 +36,162 @@ RECIPROCAL = {
     "cvt.rn.f64.s64",
     "cvt.rn.f32.f64",
 }
-# What float32 kernels may hold; None: anything, they work in float64 on purpose.
+SCALE |= {"selp.f64", "setp.gt.f64", "cvt.rn.f64.u64"}  # the same in other words, for compute capability 10.0
+# What float32 kernels may hold of float64; None: anything, they work in it on purpose.
 FLOAT64: dict[str, set[str] | None] = {
-    "elementwise_loss": RECIPROCAL,  # 1 / sum of weights, once a thread
-    "softmax_cross_entropy": RECIPROCAL,
-    "update": {"ld.global.f64", "cvt.rn.f32.f64"},  # the gradient factor, once a thread
-    "prepare_update": None,  # coefficients of the step
-    "advance": None,  # the learning rate
+    "elementwise_loss": SCALE,  # 1 / sum of weights and the loss scale, once a thread
+    "softmax_cross_entropy": SCALE,
+    "penalty": None,  # strengths, once a thread; the sum of a block
+    "finish_penalty": None,
+    "prepare_update": None,  # coefficients of the step, by one thread; the loss scale where a gradient overflowed
+    "advance": None,  # the learning rate, the loss scale
     "reduce_weights": None,
     "finish_loss": None,
 }
+STORAGES = {"float32": float32, "float64": float64, "float16": float16, "bfloat16": uint16}
+FEW = ("identity", "gelu")
+Kernel = tuple[Any, tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]
 
 
-def kernels(real: Any) -> Iterator[tuple[Any, tuple[Any, ...], tuple[Any, ...]]]:
-    """(factory, scalars, types of the arguments)."""
-    matrix, vector, stats, integers = real[:, ::1], real[::1], float64[::1], int64[::1]
-    for g in ACTIVATIONS.values():
-        yield cuda.bias_activation, (g.f,), (matrix, vector)
-        yield cuda.bias_activation_keep, (g.f,), (matrix, vector, matrix)
-        for d_f in {g.d_f, g.d_f_of_output} - {None}:
-            yield cuda.delta, (d_f,), (matrix, matrix, matrix)
-        for labels, y in ((True, integers), (False, matrix)):
-            arguments = (matrix, vector, y, vector, stats, matrix)
-            yield cuda_losses.softmax_cross_entropy, (g.f, g.d_f, labels), arguments
+def widths(*types: Any) -> tuple[int, int]:
+    return (1, geometry.width([t.bitwidth // 8 for t in types]))
+
+
+def dense_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
+    matrix, vector = storage[:, ::1], storage[::1]
+    for width in widths(storage)[form == "one" :]:
+        for name, g in ACTIVATIONS.items():
+            wide_real = form == "each" and width > 1 and storage == real
+            if not (form == "all" or name == "gelu" or wide_real or (form == "each" and name in FEW)):
+                continue
+            yield dense.bias_activation, (real, storage), (g.f, width), (matrix, vector)
+            yield dense.bias_activation_keep, (real, storage), (g.f, width), (matrix, vector, matrix)
+            for d_f in dict.fromkeys((g.d_f, g.d_f_of_output)):
+                if d_f is not None:
+                    yield dense.delta, (real, storage), (d_f, width), (matrix, matrix, real[:, ::1])
+        yield reductions.column_partials, (real, storage), (width,), (matrix, real[:, ::1])
+        yield reductions.all_finite, (real, storage), (width,), (vector, int64[::1])
+
+
+def softmax_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
+    matrix, vector, stats, out = real[:, ::1], real[::1], float64[::1], storage[:, ::1]
+    for name, g in ACTIVATIONS.items():
+        variants = [geometry.softmax(n) for n in (3, 10, 32, 100, 256, 1000)]
+        if form == "one" or (form == "each" and name != "identity"):
+            variants = [(16, 1)] if storage == float32 and form == "each" else []
+            variants += [(32, 8), (32, 0)] if name == "gelu" else []
+        for lanes, held in variants:
+            for labels, y in ((True, int64[::1]), (False, matrix)):
+                scalars = (g.f, g.d_f, labels, lanes, held)
+                arguments = (matrix, vector, y, vector, stats, stats, out, matrix)
+                yield softmax.softmax_cross_entropy, (real, storage), scalars, arguments
+
+
+def loss_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
+    matrix, vector, stats, out = real[:, ::1], real[::1], float64[::1], storage[:, ::1]
+    for name, g in ACTIVATIONS.items():
         for loss in LOSSES.values():
-            if loss.l is not None:
-                scalars = (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs)
-                arguments = (matrix, vector, matrix, vector, stats, matrix, matrix)
-                yield cuda_losses.elementwise_loss, scalars, arguments
+            wanted = {
+                "all": True,
+                "each": name == "identity" or (loss.name == "mse" and storage == real),
+                "one": name == "gelu" and loss.name == "mse",
+            }
+            if loss.l is not None and wanted[form]:
+                for width in widths(real, storage)[form != "all" and name != "identity" :]:
+                    parts = (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs, width)
+                    arguments = (matrix, vector, matrix, vector, stats, stats, out, matrix, matrix)
+                    yield losses.elementwise_loss, (real, storage), parts, arguments
+
+
+def update_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
+    flat = real[::1]
+    kind, copy = (None, flat) if storage == real else (storage, storage[::1])
     for rule in RULES.values():
-        yield cuda.prepare_update, (rule.coefficients,), (vector, stats, integers, vector)
-        scalars = (rule.slots, rule.coefficients, rule.step)
-        yield cuda.update, scalars, (vector, vector, vector, vector, stats, integers, vector)
-    yield cuda.gather, (), (matrix, integers, matrix, integers)
-    yield cuda.gather, (), (int64[:, ::1], integers, int64[:, ::1], integers)
-    yield cuda.advance, (), (integers, stats, stats, int64, int64)
-    yield cuda.column_partials, (), (matrix, matrix)
-    yield cuda.sum_partials, (), (matrix, vector)
-    yield cuda_losses.reduce_weights, (), (vector, stats)
-    yield cuda_losses.finish_loss, (10,), (matrix, stats, integers)
+        for width in widths(real, storage)[form == "one" :]:
+            scalars = (kind, rule.slots, rule.coefficients, rule.step, width)
+            arguments = (flat, flat, flat, flat, int64[::1], flat, copy)
+            yield updates.update, (real, kind), scalars[1:], arguments
 
 
-def build(kernel: Any, arguments: tuple[Any, ...]) -> tuple[set[str], int, int]:
-    """The float64 instructions of the kernel's PTX, its registers, the bytes it spills."""
-    ptx, _ = numba_cuda.compile(kernel, arguments, cc=CC, device=False, abi="numba", output="ptx")
-    code = re.sub(r"\.reg[^\n]*", "", ptx)
-    options = LinkerOptions(arch="sm_90", ptxas_options=["-v"], verbose=True)
-    linker = Linker(ObjectCode.from_ptx(ptx.encode()), options=options)
-    linker.link("cubin")
-    log = linker.get_info_log()
-    spills = [int(n) for n in re.findall(r"(\d+) bytes spill", log)]
-    registers = re.search(r"Used (\d+) registers", log)
-    assert registers is not None, f"expected registers in the linker's log; got {log!r}"
-    assert spills, f"expected spills in the linker's log; got {log!r}"
-    return set(re.findall(r"\b[a-z0-9.]+\.f64(?:\.\w+)?\b", code)), int(registers[1]), sum(spills)
+def kernels_of_real(real: Any) -> Iterator[Kernel]:
+    """Those that have nothing to do with storage."""
+    matrix, flat, stats, integers = real[:, ::1], real[::1], float64[::1], int64[::1]
+    for width in widths(real):
+        for coefficients in dict.fromkeys(rule.coefficients for rule in RULES.values()):
+            arguments = (flat, stats, integers, stats, flat)
+            yield updates.prepare_update, (real,), (coefficients, width), arguments
+        yield updates.penalty, (real,), (width,), (flat, flat, stats, stats, stats)
+        yield reductions.sum_partials, (real,), (width,), (matrix, flat)
+    yield updates.finish_penalty, (real,), (), (stats, stats, integers)
+    yield losses.reduce_weights, (real,), (), (flat, stats)
+    yield losses.finish_loss, (real,), (10,), (matrix, stats, integers)
 
 
-def main(dtype: str) -> None:
-    # Nested calls ask the current device for its capability; without a driver there is none to ask.
-    numba.cuda.dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=CC)
-    real = {"float32": float32, "float64": float64}[dtype]
-    found: dict[str, list[tuple[set[str], int, int]]] = {}
-    for factory, scalars, arguments in kernels(real):
-        instructions, registers, spilled = build(factory(real, *scalars), arguments)
-        what = f"{factory.__name__} {[getattr(s, '__name__', s) for s in scalars]}"
-        assert spilled == 0, f"{what}: expected no spilled registers; got {spilled} bytes"
-        allowed = FLOAT64.get(factory.__name__, set())
-        if dtype == "float32" and allowed is not None:
-            assert instructions <= allowed, f"{what}: float64 in a float32 kernel: {instructions - allowed}"
-        found.setdefault(factory.__name__, []).append((instructions, registers, spilled))
-    print(f"{sum(map(len, found.values()))} kernels compiled for sm_{CC[0]}{CC[1]}, {dtype}")
-    for name, built in found.items():
-        registers_all = [registers for _, registers, _ in built]
-        float64_all = sorted(set().union(*(instructions for instructions, _, _ in built)))
-        note = "" if dtype == "float64" else f", float64: {' '.join(float64_all) or 'none'}"
-        print(f"{name}: {len(built)}, registers {min(registers_all)}-{max(registers_all)}, no spills{note}")
+def movers(form: str) -> Iterator[Kernel]:
+    for source in (*STORAGES.values(), int64):
+        for storage in (source, *([] if source in (int64, float64) else [float32, float16, uint16])):
+            for width in widths(source, storage)[form == "one" :]:
+                integers = int64[::1]
+                arguments = (source[:, ::1], integers, storage[:, ::1], integers)
+                yield batches.gather, (source, storage), (width,), arguments
+                yield batches.cast, (source, storage), (width,), (source[::1], storage[::1])
+    stats = float64[::1]
+    yield batches.advance, (), (), (int64[::1], stats, stats, stats, int64, int64)
+
+
+def catalogue(form: str) -> Iterator[Kernel]:
+    """`form` "all": every combination; "each": every part at least once; "one": every kind with one activation."""
+    for storage in STORAGES.values():
+        real = float64 if storage == float64 else float32
+        for kernels in (dense_kernels, softmax_kernels, loss_kernels, update_kernels):
+            yield from kernels(real, storage, form)
+    for real in (float32, float64):
+        yield from kernels_of_real(real)
+    yield from movers(form)
+
+
+def check(kernel: Kernel, cc: tuple[int, int]) -> tuple[str, int, int]:
+    """(name of the kind, registers, shared memory) of a kernel that is as it should be."""
+    factory, types, scalars, arguments = kernel
+    name = factory.__name__
+    what = (
+        f"{name} {[str(t) for t in types]} {[getattr(s, '__name__', s) for s in scalars]} sm_{cc[0]}{cc[1]}"
+    )
+    built = build(factory, types, scalars, arguments, cc)
+    assert built.spilled == 0, f"{what}: expected no spilled registers; got {built.spilled} bytes"
+    code = re.sub(r"\.reg[^\n]*", "", built.ptx)
+    assert ".local" not in built.ptx, f"{what}: expected vectors in registers; got local memory"
+    allowed = FLOAT64.get(name, set())
+    if float64 not in types and allowed is not None:
+        stray = set(re.findall(r"\b[a-z0-9.]+\.f64(?:\.\w+)?\b", code)) - allowed
+        assert not stray, f"{what}: float64 in a float32 kernel: {stray}"
+    width = scalars[-1] if scalars else 1
+    if factory not in (softmax.softmax_cross_entropy, losses.finish_loss) and width > 1:
+        assert re.search(r"ld\.global\S*\.v(4\.\w32|2\.\w64)", code), f"{what}: expected 128-bit loads"
+        if factory not in (reductions.all_finite, updates.prepare_update):
+            assert re.search(r"st\.global\S*\.v(4\.\w32|2\.\w64)", code), f"{what}: expected 128-bit stores"
+    return name, built.registers, built.shared
+
+
+def build_share(job: tuple[str, tuple[int, int], int, int]) -> list[tuple[str, int, int]]:
+    form, cc, share, shares = job
+    return [check(kernel, cc) for kernel in list(catalogue(form))[share::shares]]
+
+
+def main(everything: bool) -> None:
+    start, processes = time.perf_counter(), 2
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for cc, form in (((9, 0), "each"), ((8, 0), "one"), ((10, 0), "one")):
+            shares = 2 * processes
+            jobs = [("all" if everything else form, cc, share, shares) for share in range(shares)]
+            found = [built for share in pool.map(build_share, jobs, 1) for built in share]
+            seconds = time.perf_counter() - start
+            print(f"{len(found)} kernels compiled for sm_{cc[0]}{cc[1]}, no spills, after {seconds:.0f} s")
+            for kind in dict.fromkeys(name for name, _, _ in found):
+                used = [(r, s) for name, r, s in found if name == kind]
+                registers, shared = [r for r, _ in used], max(s for _, s in used)
+                print(f"  {kind}: {len(used)}, registers {min(registers)}-{max(registers)}, shared {shared}")
 
 
 if __name__ == "__main__":
-    main(*(sys.argv[1:] or ["float32"]))
+    main("--all" in sys.argv[1:])

@@ -15,11 +15,11 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 
-def run(script: str, **environment: str) -> str:
+def run(script: str, *arguments: str, **environment: str) -> str:
     """What the script prints, in a process of its own: the simulator replaces numba.cuda for good."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, str(HERE / script)],
+        [sys.executable, str(HERE / script), *arguments],
         env={**os.environ, "PYTHONPATH": path, **environment},
         capture_output=True,
         text=True,
@@ -35,12 +35,30 @@ def has(module: str) -> bool:
         return False
 
 
-@pytest.mark.skipif(not has("numba.cuda"), reason="numba.cuda is not installed (pip install numba-cuda)")
-def test_twins_agree_in_the_simulator() -> None:
-    printed = run("run_cuda_twins.py", NUMBA_ENABLE_CUDASIM="1", OMP_NUM_THREADS="1")
+needs_simulator = pytest.mark.skipif(
+    not has("numba_cuda"), reason="no CUDA simulator with bfloat16 and float16: pip install numba-cuda"
+)
+
+
+def comparisons(printed: str) -> int:
     held = re.fullmatch(r"(\d+) comparisons held\n", printed)
     assert held, printed
-    assert int(held[1]) > 1000
+    return int(held[1])
+
+
+@needs_simulator
+def test_twins_agree_in_the_simulator() -> None:
+    printed = run("run_cuda_twins.py", NUMBA_ENABLE_CUDASIM="1", OMP_NUM_THREADS="1")
+    assert comparisons(printed) > 3000
+
+
+@needs_simulator
+@pytest.mark.slow
+def test_twins_agree_in_blocks_as_large_as_on_a_gpu() -> None:
+    printed = run(
+        "run_cuda_twins.py", "few", NUMBA_ENABLE_CUDASIM="1", GPUBP_TILE="32x8", OMP_NUM_THREADS="1"
+    )
+    assert comparisons(printed) > 1000
 
 
 @pytest.mark.skipif(
@@ -48,7 +66,9 @@ def test_twins_agree_in_the_simulator() -> None:
     reason="no CUDA compiler: pip install 'numba-cuda[cu13]' cuda-core 'cuda-toolkit==13.0.*'",
 )
 def test_every_kernel_compiles_without_spills_or_stray_float64() -> None:
-    assert re.match(r"\d+ kernels compiled for sm_90, float32\n", run("compile_cuda_kernels.py"))
+    printed = run("compile_cuda_kernels.py")
+    for cc in (80, 90, 100):
+        assert re.search(rf"^\d+ kernels compiled for sm_{cc}, no spills", printed, re.MULTILINE), printed
 
 
 def test_importing_gpubp_loads_no_cuda() -> None:

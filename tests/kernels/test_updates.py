@@ -145,7 +145,7 @@ def test_penalty_over_lengths(dtype, n, seed, l1, l2):
     rng = np.random.default_rng(seed)
     p, g = (rng.standard_normal(n).astype(dtype) for _ in range(2))
     p[: n // 3] = 0  # the subgradient of |W| at 0 is 0
-    stats, counters, before = np.array([2.0, 4.0, 10.0, 8.0]), np.zeros(3, np.int64), g.copy()
+    stats, counters, before = np.array([2.0, 4.0, 10.0, 8.0, 1.0]), np.zeros(3, np.int64), g.copy()
     partials = np.full(max(1, -(-n // BLOCK)), np.nan)
     run_kernel(penalties.penalty, dtype, (p, g, np.array([l1, l2]), stats, counters, partials))
     p64, eps = p.astype(np.float64), float(np.finfo(dtype).eps)
@@ -153,12 +153,12 @@ def test_penalty_over_lengths(dtype, n, seed, l1, l2):
     value = l1 * np.abs(p64).sum() + l2 / 2 * (p64**2).sum()
     room = 8 * eps + n * 2.0**-53  # summed in float64, in order
     assert stats[losses.LOSS] == pytest.approx(2 + value, rel=room)
-    assert stats[losses.LOSS_SUM] == pytest.approx(10 + 4 * value, rel=room)
-    assert list(stats[[losses.WEIGHT, losses.WEIGHT_SUM]]) == [4, 8]
+    assert stats[losses.PENALTY_SUM] == pytest.approx(1 + 4 * value, rel=room)
+    assert list(stats[[losses.WEIGHT, losses.LOSS_SUM, losses.WEIGHT_SUM]]) == [4, 10, 8]
 
 
 def test_penalty_adds_nothing_to_the_loss_of_a_stopped_run():
-    stats, counters = np.array([np.nan, 4.0, 10.0, 8.0]), np.array([0, 0, LOSS_NOT_FINITE])
+    stats, counters = np.array([np.nan, 4.0, 10.0, 8.0, 1.0]), np.array([0, 0, LOSS_NOT_FINITE])
     operands = (np.ones(3), np.ones(3), np.array([1.0, 1.0]), stats, counters, np.zeros(1))
     run_kernel(penalties.penalty, np.float64, operands)
-    assert list(stats[1:]) == [4, 10, 8]
+    assert list(stats[1:]) == [4, 10, 8, 1]

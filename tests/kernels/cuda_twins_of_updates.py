@@ -1,0 +1,211 @@
+"""The CUDA kernels of updates, penalties and batches beside their CPU twins; `run_cuda_twins.py` starts it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from cuda_shim import launch
+from cuda_twins import STORAGES, Storage, cpu, rng, same, short
+
+# The shim comes first: what follows takes its functions.
+from numba import float32, float64, int64
+
+from gpubp.kernels import batches as cpu_batches
+from gpubp.kernels import loss_scale, optimizers, penalties
+from gpubp.kernels.cuda import batches, geometry, reductions, updates
+from gpubp.kernels.cuda.storage import numba_type
+from gpubp.kernels.loss_scale import DYNAMIC, GOOD, SCALE
+from gpubp.kernels.losses import STATS
+from gpubp.kernels.optimizers import RULES
+from gpubp.kernels.replay import (
+    COUNTERS,
+    CURSOR,
+    GRADIENT_NOT_FINITE,
+    LOSS_NOT_FINITE,
+    OVERFLOWED,
+    SKIPPED,
+    STEP,
+    STOPPED,
+)
+
+
+def counters_of(**values: int) -> Any:
+    places = {
+        "cursor": CURSOR,
+        "step": STEP,
+        "stopped": STOPPED,
+        "overflowed": OVERFLOWED,
+        "skipped": SKIPPED,
+    }
+    counters = np.zeros(COUNTERS, np.int64)
+    for name, value in values.items():
+        counters[places[name]] = value
+    return counters
+
+
+def check_update(s: Storage, name: str, n: int, wide: bool, bad: float | None, dynamic: bool) -> None:
+    """The whole update: what it writes, what it leaves alone when stopped or skipped, and the parameters' copy."""
+    rule, what = RULES[name], f"update {name} of {n} {s.name} wide={wide} bad={bad} dynamic={dynamic}"
+    scale = 64.0 if s.name == "float16" else 1.0
+    scaling, hyper = np.array([scale, 5.0, float(dynamic)]), np.array([1e-2, 0.5, 0.1, 0.9, 0.7, 1e-6])
+    g, plain = (2 * rng.standard_normal(n)).astype(s.dtype), s.stored == s.dtype
+    if bad is not None:
+        g[n // 2] = bad
+    buffers = [2 * rng.standard_normal(n), *(rng.random(n if k < rule.slots else 0) for k in range(2))]
+    buffers = [buffer.astype(s.dtype) for buffer in buffers]
+    mine, theirs = [a.copy() for a in buffers], [a.copy() for a in buffers]
+    counters, reference = counters_of(step=6, skipped=2), counters_of(step=4)
+    c, copy = np.full(updates.COEFFICIENTS + 1, 7, s.dtype), s.store(np.full(0 if plain else n, 7, s.dtype))
+    w = geometry.width([g.itemsize, copy.itemsize]) if wide else 1
+    layout, w_flat = short(geometry.flat(n, w)), geometry.width([g.itemsize]) if wide else 1
+    scaled = (scale * g).astype(s.dtype)
+    arguments = (scaled, hyper, counters, scaling, c)
+    launch(updates.prepare_update, (s.real,), (rule.coefficients, w_flat), layout, *arguments)
+    scalars = (None if plain else s.types[1], rule.slots, rule.coefficients, rule.step, w)
+    before = copy.copy()
+    launch(updates.update, (s.real,), scalars, layout, mine[0], scaled, *mine[1:], counters, c, copy)
+    blocks = np.zeros(max(1, -(-n // optimizers.BLOCK)), np.int64)
+    scalars = (rule.slots, rule.coefficients, rule.step)
+    cpu(optimizers.update, s.dtype, (theirs[0], g, *theirs[1:], hyper, reference, blocks), *scalars)
+    assert counters[STOPPED] == (0 if bad is None or dynamic else GRADIENT_NOT_FINITE), what
+    assert counters[OVERFLOWED] == (bad is not None and dynamic), what
+    assert list(counters[[CURSOR, STEP, SKIPPED]]) == [0, 6, 2], what
+    for k in range(3):
+        same(mine[k], theirs[k], f"{what}, buffer {k}")
+        if bad is not None:
+            same(mine[k], buffers[k], f"stopped {what}, buffer {k}", exact=True)
+    if not plain:
+        same(copy, before if bad is not None else s.store(mine[0]), f"{what}, copy", exact=True)
+
+
+def check_penalty(s: Storage, n: int, wide: bool) -> None:
+    p, g = ((2 * rng.standard_normal(n)).astype(s.dtype) for _ in range(2))
+    p[: n // 3] = 0
+    strengths, scaling, w = (
+        np.array([0.3, 0.2]),
+        np.array([4.0, 0, 1]),
+        geometry.width([p.itemsize]) if wide else 1,
+    )
+    for counters in (counters_of(), counters_of(stopped=LOSS_NOT_FINITE)):
+        reference, theirs, mine = counters.copy(), g.copy(), 4 * g
+        stats, expected = np.arange(1.0, 1 + STATS), np.arange(1.0, 1 + STATS)
+        partials = np.full(geometry.chunks(n), np.nan)
+        arguments = (p, mine, strengths, scaling, partials)
+        launch(updates.penalty, (s.real,), (w,), geometry.penalty(n), *arguments)
+        launch(updates.finish_penalty, (s.real,), (), geometry.one_block(), partials, stats, counters)
+        scratch = np.zeros(max(1, -(-n // optimizers.BLOCK)))
+        cpu(penalties.penalty, s.dtype, (p, theirs, strengths, expected, reference, scratch))
+        same(mine, 4 * theirs, f"penalty of {n} wide={wide}, gradient")
+        eps = 40 * np.finfo(s.dtype).eps
+        np.testing.assert_allclose(stats, expected, rtol=eps, err_msg=f"penalty of {n} wide={wide}")
+
+
+def check_all_finite(s: Storage, n: int, wide: bool) -> None:
+    w = s.width(0, wide)
+    for bad in (None, np.nan, np.inf, -np.inf):
+        for place in {0, n // 2, n - 1} if bad is not None else {0}:
+            x, flag = s.array(n), np.ones(1, np.int64)
+            if bad is not None:
+                x[place] = bad
+            launch(reductions.all_finite, s.types, (w,), short(geometry.flat(n, w)), s.store(x), flag)
+            assert flag[0] == (bad is None), (s.name, n, bad, place)
+
+
+def check_batches(s: Storage, batch: int, n: int, wide: bool) -> None:
+    counters, examples = counters_of(cursor=2), batch + 5
+    source, order = rng.standard_normal((examples, n)).astype(s.dtype), rng.permutation(examples)
+    expected, what = np.empty((batch, n), s.dtype), f"gather {batch}x{n} {s.name} wide={wide}"
+    cpu(cpu_batches.gather, s.dtype, (source, order, expected, counters))
+    for given in (source, s.store(source)):
+        out = s.store(np.full((batch, n), 7, s.dtype))
+        w = s.width(n, wide, given.dtype)
+        types, layout = (numba_type(given.dtype), s.types[1]), short(geometry.elementwise(batch, n, w))
+        launch(batches.gather, types, (w,), layout, given, order, out, counters)
+        same(out, s.store(expected), what, exact=True)
+    labels, out = rng.integers(0, 9, (examples, 1)), np.empty((batch, 1), np.int64)
+    launch(
+        batches.gather,
+        (int64, int64),
+        (1,),
+        short(geometry.elementwise(batch, 1)),
+        labels,
+        order,
+        out,
+        counters,
+    )
+    same(out, labels[order[2 : 2 + batch]], f"{what}, labels")
+
+
+def check_casts(s: Storage, n: int, wide: bool) -> None:
+    """From each storage of at most the same precision's numbers to this one, specials included."""
+    for other in STORAGES:
+        if (s.name == "float64" or other.name == "float64") and {s.name, other.name} - {"float32", "float64"}:
+            continue
+        source = other.array(n)
+        source[: min(4, n)] = np.array([np.nan, np.inf, -np.inf, 1e-7])[: min(4, n)]
+        source = other.store(source)
+        values, out = other.load(source), s.store(np.full(n, 7, s.dtype))
+        w = geometry.width([source.itemsize, out.itemsize]) if wide else 1
+        launch(batches.cast, (other.types[1], s.types[1]), (w,), short(geometry.flat(n, w)), source, out)
+        expected = s.load(s.store(values.astype(s.dtype)))
+        same(s.load(out), expected, f"cast {other.name} to {s.name}", exact=True)
+
+
+def check_advance() -> None:
+    for step in (0, 9, 11, 12, 40):
+        for stopped in (0, LOSS_NOT_FINITE):
+            counters, reference = (counters_of(cursor=5, step=step, stopped=stopped) for _ in range(2))
+            hyper, other, scaling = np.array([9.0, 1.0]), np.array([9.0, 1.0]), np.array([1.0, 0.0, 0.0])
+            rates = np.array([0.1, 0.2, 0.3])
+            launch(batches.advance, (), (), ((2,), (3,)), counters, hyper, rates, scaling, 8, 10)
+            cpu(cpu_batches.advance, np.float64, (reference, other, rates), integers=(8, 10))
+            same(counters, reference, "advance, counters")
+            same(hyper, other, "advance, hyper", exact=True)
+            assert list(scaling) == [1, 0, 0]
+            assert counters[STEP] == step + (stopped == 0)
+
+
+def check_loss_scale() -> None:
+    """x2 after 2000 good steps in a row, up to the largest; x0.5 and a count begun anew after an overflow."""
+    largest, last = loss_scale.LARGEST, loss_scale.GROW_AFTER - 1
+    for before, overflowed, after in (
+        ([64, 5, 1], 0, [64, 6, 1]),
+        ([64, last, 1], 0, [128, 0, 1]),
+        ([largest, last, 1], 0, [largest, 0, 1]),
+        ([64, last, 1], 1, [32, 0, 1]),
+        ([1, 0, 0], 0, [1, 0, 0]),
+    ):
+        counters, scaling = counters_of(step=3, overflowed=overflowed, skipped=1), np.array(before, float)
+        launch(batches.advance, (), (), ((1,), (1,)), counters, np.ones(2), np.ones(0), scaling, 8, 0)
+        same(scaling, np.array(after, float), "loss scale", exact=True)
+        same(counters, counters_of(cursor=8, step=4, skipped=1 + overflowed), "loss scale, counters")
+    c, rule = np.empty(updates.COEFFICIENTS + 1, np.float32), RULES["adam"]
+    smallest, counters = np.array([loss_scale.SMALLEST, 0, 1]), counters_of()
+    arguments = (np.full(3, np.nan, np.float32), np.ones(6), counters, smallest, c)
+    launch(updates.prepare_update, (float32,), (rule.coefficients, 1), ((1,), (2,)), *arguments)
+    same(
+        counters, counters_of(stopped=GRADIENT_NOT_FINITE), "an overflow at the smallest scale stops the run"
+    )
+    assert smallest[SCALE] == loss_scale.SMALLEST
+    assert (GOOD, DYNAMIC) == (1, 2)
+
+
+def check_all(s: Storage, few: bool) -> None:
+    for wide in (False, True):
+        for n in (2069,) if few else (0, 1, 41, 300):
+            for name in RULES if n > 1 else ("adam",):
+                check_update(s, name, n, wide, None, False)
+            check_casts(s, n, wide)
+            if s.stored == s.dtype:
+                check_penalty(s, n, wide)
+            if n:
+                check_all_finite(s, n, wide)
+        for bad in (np.nan, np.inf, -np.inf):
+            for dynamic in (False, True):
+                check_update(s, "adam", 41, wide, bad, dynamic)
+                check_update(s, "plain_sgd", 300, wide, bad, dynamic)
+    if s.real == float64:
+        check_advance()
+        check_loss_scale()
+        check_penalty(s, geometry.CHUNK + 5, True)
