@@ -7,19 +7,24 @@ once; inside `capture()` they run at once and are also recorded, with every buff
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import local
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from gpubp.checks import on_gpu, type_name
+from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.losses import Loss
 from gpubp.kernels.optimizers import Rule
+
+from .window import Window
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 DType = npt.DTypeLike
@@ -60,7 +65,9 @@ class Recording(Protocol):
 class Backend(ABC):
     """Arrays, products and kernels of one device. Operations that return an array allocate it unless `out` is given."""
 
-    name: str
+    name: str  # as get_backend takes it
+    precision: str | None = None  # of the products; None: that of the arrays
+    asynchronous = False  # whether launches return before they are done
 
     @property
     @abstractmethod
@@ -85,7 +92,52 @@ class Backend(ABC):
         """The innermost scope of this thread."""
         return getattr(self._thread, "scope", "")
 
+    # precision
+
+    def with_precision(self, dtype: DType, precision: str | None) -> Backend:
+        """This device with products of that precision: None (the arrays' own), "tf32", "bfloat16", "float16".
+
+        Raises ConfigError where the device has no such products over `dtype`.
+        """
+        if precision is None:
+            return self
+        raise ConfigError(
+            f"precision {precision!r}: expected None or {np.dtype(dtype).name!r} on a CPU; that one needs a GPU"
+        )
+
+    def storage(self, dtype: DType) -> np.dtype[Any]:
+        """What the matrices of a batch, and the parameters that products read, are stored as beside `dtype`.
+
+        `dtype` itself, but float16 for precision "float16" and uint16, which holds its bits, for "bfloat16".
+        """
+        return np.dtype(dtype)
+
+    def cast(self, source: Array, out: Array) -> None:
+        """Copies source into out, of the same shape, rounding to its storage."""
+        self.write(out, source)
+
+    # order among launches
+
+    def ordered(self) -> AbstractContextManager[None]:
+        """Around what users call: their arrays are ready when launches inside read them, and results when they do."""
+        return nullcontext()
+
+    def pace(self) -> None:  # noqa: B027 - where nothing is asynchronous there is nothing to wait for
+        """Waits while more than one earlier call of `pace` is unfinished, so that the host does not run far ahead."""
+
+    def synchronize(self) -> None:  # noqa: B027
+        """Waits until everything that was launched is done."""
+
     # arrays
+
+    def accept(self, value: Any, name: str) -> Any:
+        """`value` as it came, where this backend can take it: what lies on another device is an InputError."""
+        if on_gpu(value):
+            raise InputError(
+                f"{name}: expected an array of the host for a network on the CPU; got {type_name(value)} on a GPU; "
+                f"copy it first: cupy.asnumpy({name})"
+            )
+        return value
 
     @abstractmethod
     def empty(self, shape: tuple[int, ...], dtype: DType) -> Array:
@@ -100,22 +152,45 @@ class Backend(ABC):
         """A C-contiguous array of this device with these values; the same memory where it already is one."""
 
     @abstractmethod
+    def copy(self, array: Array) -> Array:
+        """A new array with the values of one of this device."""
+
+    @abstractmethod
     def to_host(self, array: Array) -> npt.NDArray[Any]:
         """A NumPy array with these values; waits for the device."""
 
     @abstractmethod
     def write(self, array: Array, values: npt.ArrayLike) -> None:
-        """Copies host values into an array of this device."""
+        """Copies values, of the host or of this device, into an array of this device."""
+
+    @abstractmethod
+    def all_finite(self, array: Array) -> bool:
+        """Whether no entry is NaN or infinite; waits for the device."""
+
+    def watch(self, array: Array, flag: Array) -> None:
+        """flag[0] = 1 where no entry of `array` is NaN or infinite, else 0; flag is int64. Does not wait."""
+        self.write(flag, [int(self.all_finite(array))])
 
     @abstractmethod
     def memory(self) -> Memory:
         """What this backend's arrays hold."""
 
+    def room(self) -> int | None:
+        """Bytes that new arrays may take; None where data sets lie in the memory of the host anyway."""
+        return None
+
+    def window(self, arrays: Sequence[tuple[tuple[int, ...], DType]]) -> Window:
+        """A window of a data set that does not fit: device arrays of these shapes and dtypes, and host twins."""
+        return Window(self, arrays)
+
     # mathematics
 
     @abstractmethod
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """a b, for matrices (m, k) and (k, n), each C-contiguous or the transpose of such; out (m, n)."""
+        """a b, for matrices (m, k) and (k, n), each C-contiguous or the transpose of such; out (m, n).
+
+        a and b have the storage dtype; so has the result, unless `out` is of the parameters' dtype.
+        """
 
     @abstractmethod
     def bias_activation(self, z: Array, b: Array, g: Activation, *, keep: bool) -> tuple[Array, Array]:
@@ -125,17 +200,26 @@ class Backend(ABC):
         whatever g is, and the second result is not to be used.
         """
 
+    def dense(self, x: Array, W: Array, b: Array, g: Activation, *, keep: bool) -> tuple[Array, Array]:
+        """a = g(x W + b) and what `delta` will need of it: a product and `bias_activation`, fused where that pays."""
+        return self.bias_activation(self.matmul(x, W), b, g, keep=keep)
+
     @abstractmethod
     def delta(self, upstream: Array, saved: Array, g: Activation, db: Array) -> Array:
         """BP2, BP3: delta = upstream * g'(z), written over upstream (batch, n); db (n,) = its column sums."""
+
+    def dense_delta(self, delta: Array, W: Array, saved: Array, g: Activation, db: Array) -> Array:
+        """BP2, BP3 from the delta above: (delta W^T) * g'(z); db: a product and `delta`, fused where that pays."""
+        return self.delta(self.matmul(delta, W.T), saved, g, db)
 
     @abstractmethod
     def loss_delta(
         self, loss: Loss, g: Activation, z: Array, b: Array, y: Array, w: Array, db: Array, state: State
     ) -> Array:
-        """BP1: loss of a = g(z + b) against y with weights w; delta = dE/da * g'(z) over z; db its column sums.
+        """BP1: loss of a = g(z + b) against y with weights w; delta = dE/da * g'(z); db its column sums.
 
-        y is (batch, n), or int64 (batch,) class numbers for softmax cross-entropy. Adds to state.stats.
+        y is (batch, n), or int64 (batch,) class numbers for softmax cross-entropy. Overwrites z; delta stands there,
+        or in a new array where the storage dtype is another. Adds to state.stats.
         """
 
     @abstractmethod
@@ -144,9 +228,18 @@ class Backend(ABC):
 
     @abstractmethod
     def update(
-        self, rule: Rule, parameters: Array, gradients: Array, slots: tuple[Array, ...], state: State
+        self,
+        rule: Rule,
+        parameters: Array,
+        gradients: Array,
+        slots: tuple[Array, ...],
+        state: State,
+        stored: Array | None = None,
     ) -> None:
-        """One optimizer update of flat buffers in place; nothing where a gradient or the loss is not finite."""
+        """One optimizer update of flat buffers in place; nothing where a gradient or the loss is not finite.
+
+        `stored` is the copy of the parameters in storage dtype that the products read, written in the same pass.
+        """
 
     # batches
 
@@ -169,12 +262,34 @@ class Backend(ABC):
 
 
 class State:
-    """What the kernels of a training step share: counters, loss statistics, hyperparameters."""
+    """What the kernels of a training step share: counters, loss statistics, hyperparameters, the loss scale."""
 
     def __init__(self, backend: Backend, hyper: int) -> None:
+        from gpubp.kernels.loss_scale import NO_SCALING, SCALING
         from gpubp.kernels.losses import STATS
         from gpubp.kernels.replay import COUNTERS
 
-        self.counters = backend.zeros((COUNTERS,), np.int64)
-        self.stats = backend.zeros((STATS,), np.float64)
-        self.hyper = backend.zeros((hyper,), np.float64)
+        self._backend = backend
+        self._sizes = (COUNTERS, 1, STATS, SCALING, hyper)
+        self._buffer = backend.zeros((sum(self._sizes),), np.int64)  # one, so that one copy reads it all
+        self.counters, self.finite, self.stats, self.scaling, self.hyper = self._views(self._buffer)
+        backend.write(self.scaling, NO_SCALING)
+
+    def _views(self, buffer: Array) -> tuple[Array, ...]:
+        starts = np.cumsum((0, *self._sizes))
+        parts = [buffer[i:j] for i, j in itertools.pairwise(map(int, starts))]
+        return *parts[:2], *(part.view(np.float64) for part in parts[2:])
+
+    def read(self) -> Seen:
+        """Everything at once; waits for the device."""
+        counters, finite, stats, scaling, _ = self._views(self._backend.to_host(self._buffer).copy())
+        return Seen(counters, bool(finite[0]), stats, scaling)
+
+
+class Seen(NamedTuple):
+    """A State on the host: counters, whether the parameters that `Backend.watch` looked at are finite, and the rest."""
+
+    counters: npt.NDArray[np.int64]
+    finite: bool
+    stats: npt.NDArray[np.float64]
+    scaling: npt.NDArray[np.float64]

@@ -73,11 +73,21 @@ class CpuBackend(Backend):
     def to_device(self, array: npt.ArrayLike, dtype: DType | None = None) -> Array:
         return np.ascontiguousarray(array, dtype)
 
+    def copy(self, array: Array) -> Array:
+        new = self.empty(array.shape, array.dtype)
+        new[...] = array
+        return new
+
     def to_host(self, array: Array) -> npt.NDArray[Any]:
         return np.asarray(array)
 
     def write(self, array: Array, values: npt.ArrayLike) -> None:
         array[...] = values
+
+    def all_finite(self, array: Array) -> bool:
+        with np.errstate(over="ignore", invalid="ignore"):
+            # A NaN or infinite entry always makes the sum NaN or infinite; only an overflow needs a second look.
+            return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
     def memory(self) -> Memory:
         return Memory(self._allocated, self._peak)
@@ -183,7 +193,13 @@ class CpuBackend(Backend):
         )
 
     def update(
-        self, rule: Rule, parameters: Array, gradients: Array, slots: tuple[Array, ...], state: State
+        self,
+        rule: Rule,
+        parameters: Array,
+        gradients: Array,
+        slots: tuple[Array, ...],
+        state: State,
+        stored: Array | None = None,
     ) -> None:
         s0, s1 = (*slots, *[self.empty((0,), parameters.dtype)] * 2)[:2]
         bad = self.empty((_blocks(parameters),), np.int64)

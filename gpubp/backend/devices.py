@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import logging
 import re
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from gpubp.errors import ConfigError, DeviceError
 
 from .base import Backend
 from .cpu import CpuBackend
+from .cuda import describe, probe
 
 _log = logging.getLogger("gpubp")
 
@@ -26,39 +26,54 @@ class Device:
 
 
 def devices() -> list[Device]:
-    """Every device of this machine; a missing GPU is listed with the reason and the cure."""
+    """Every device of this machine; where no GPU is usable, one entry "cuda" with the reason and the cure.
+
+    The first GPU that can be used is probed by a kernel and a matrix product, once per process. The others are listed
+    as the driver describes them, for a probe takes memory of a GPU that may be someone else's.
+    """
     found = [Device("cpu", True, _cpu().description)]
-    found.append(Device("cuda", False, _cuda_missing()))
-    return found
+    gpus, usable = [], False
+    for k in range(probe.count()):
+        reason = probe.missing(k) if usable else probe.why_not(k)
+        usable = usable or reason is None
+        gpus.append(Device(f"cuda:{k}", reason is None, reason or describe.describe(k)))
+    return found + (gpus if usable else [Device("cuda", False, probe.why_not(0) or "")])
 
 
 def get_backend(device: str | Backend = "auto") -> Backend:
-    """The backend of "auto", "cpu", "cuda" or "cuda:N"; one per device and process.
+    """The backend of "auto", "cpu", "cuda" (which is "cuda:0") or "cuda:N"; one per device and process.
 
-    "auto" says in one line of the log "gpubp", at level INFO, what it took and why.
+    "auto" takes the first GPU that a kernel and a matrix product pass on, else the CPU, and says in one line of the
+    log "gpubp", at level INFO, what it took and why.
 
     Raises ConfigError for another name, DeviceError with cause and cure where the device is not usable.
     """
     if isinstance(device, Backend):
         return device
     if device == "auto":
-        _log.info("device 'auto': %s; %s", _cpu().description, _cuda_missing())
-        return _cpu()
+        return _auto()
     if device == "cpu":
         return _cpu()
-    if isinstance(device, str) and re.fullmatch(r"cuda(:\d+)?", device):
-        raise DeviceError(f"device {device!r} is not usable: {_cuda_missing()}")
+    if isinstance(device, str) and (found := re.fullmatch(r"cuda(?::(\d{1,4}))?", device)):
+        reason = probe.why_not(int(found[1] or 0))
+        if reason is not None:
+            raise DeviceError(f"device {device!r} is not usable: {reason}")
+        return probe.backend(int(found[1] or 0))
     raise ConfigError(f"unknown device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
+
+
+def _auto() -> Backend:
+    """The first usable GPU, else the CPU."""
+    for k in range(max(1, probe.count())):
+        reason = probe.why_not(k)
+        if reason is None:
+            gpu = probe.backend(k)
+            _log.info("device 'auto': %s; a kernel and a matrix product passed", gpu.description)
+            return gpu
+    _log.info("device 'auto': %s; no GPU: %s", _cpu().description, probe.why_not(0))
+    return _cpu()
 
 
 @functools.cache
 def _cpu() -> CpuBackend:
     return CpuBackend()
-
-
-def _cuda_missing() -> str:
-    """Why no GPU is used, and the cure."""
-    cure = "use device='cpu'"
-    if importlib.util.find_spec("cupy") is None:
-        return f"CuPy is not installed, and this version of gpubp trains on the CPU only; {cure}"
-    return f"this version of gpubp trains on the CPU only; {cure}"

@@ -15,6 +15,7 @@ from gpubp.backend import State
 from gpubp.backend.cpu import CpuBackend
 from gpubp.kernels.replay import STEP, STOPPED
 from gpubp.optimizers import optimizer
+from gpubp.training.diagnose import raise_if_stopped
 from gpubp.training.step import Step
 
 
@@ -40,7 +41,7 @@ def eager_step(trainer, x, y, w=None):
     step.fill(*batch)
     trainer.set_lr(trainer.lr_at(trainer.steps))
     step.run(1)
-    trainer.raise_if_stopped(step)
+    raise_if_stopped(trainer, step)
     return float(trainer.state.stats[0])
 
 
@@ -172,9 +173,9 @@ def test_costs_list_every_launch_with_bytes_and_operations():
         ("layer 0 forward", "bias + relu"),
         ("layer 1 forward", "gemm 128x64x10"),
         ("loss", "bias + softmax_cross_entropy + delta + db"),
-        ("layer 1 backward", "gemm 128x10x64"),
-        ("layer 1 backward", "gemm 64x128x10"),
+        ("layer 0 backward", "gemm 128x10x64"),
         ("layer 0 backward", "delta relu + db"),
+        ("layer 1 backward", "gemm 64x128x10"),
         ("layer 0 backward", "gemm 32x128x64"),
         ("update", "l1 + l2 penalty"),
         ("update", "update adam"),

@@ -1,0 +1,143 @@
+"""What a training step does beside its layers and its loss: penalty, update, batches, and the recording of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from gpubp.backend import flops
+from gpubp.backend.base import Array, State
+from gpubp.kernels.cuda import geometry
+from gpubp.kernels.optimizers import Rule
+
+from .launches import CudaLaunches, factories, flat_width, matrix_width, real_type, shape_of
+from .recording import CudaLaunch, CudaRecording
+
+
+class CudaSteps(CudaLaunches):
+    """The operations around forward and backward."""
+
+    # the update
+
+    def penalty(self, weights: Array, gradients: Array, strengths: Array, state: State) -> None:
+        partials = self.empty((geometry.chunks(weights.size),), np.float64)
+        first = self._kernel(
+            f"l1 + l2 penalty {shape_of(weights)}",
+            factories().updates.penalty,
+            (real_type(weights),),
+            (flat_width(weights, gradients),),
+            (weights, gradients, strengths, state.scaling, partials),
+            geometry.penalty(weights.size),
+            read=(weights, gradients),
+            written=(gradients,),
+            changed=(partials,),
+            flops=flops.penalty(weights),
+        )
+        second = self._kernel(
+            "penalty",
+            factories().updates.finish_penalty,
+            (real_type(weights),),
+            (),
+            (partials, state.stats, state.counters),
+            geometry.one_block(),
+            changed=(state.stats,),
+        )
+        self._run(first, second)
+
+    def update(
+        self,
+        rule: Rule,
+        parameters: Array,
+        gradients: Array,
+        slots: tuple[Array, ...],
+        state: State,
+        stored: Array | None = None,
+    ) -> None:
+        real, updates = real_type(parameters), factories().updates
+        c = self.empty((updates.COEFFICIENTS + 1,), parameters.dtype)
+        width = flat_width(gradients)
+        prepare = self._kernel(
+            f"look at gradients {shape_of(gradients)}",
+            updates.prepare_update,
+            (real,),
+            (rule.coefficients, width),
+            (gradients, state.hyper, state.counters, state.scaling, c),
+            geometry.flat(gradients.size, width),
+            read=(gradients,),
+            changed=(state.counters, c),
+        )
+        self._run(prepare, self._update(rule, parameters, gradients, slots, state, c, stored))
+
+    def _update(
+        self,
+        rule: Rule,
+        parameters: Array,
+        gradients: Array,
+        slots: tuple[Array, ...],
+        state: State,
+        c: Array,
+        stored: Array | None,
+    ) -> CudaLaunch:
+        nothing = self.empty((0,), parameters.dtype)
+        s0, s1 = (*slots, nothing, nothing)[:2]
+        written = [array for array in (parameters, s0, s1, stored) if array is not None]
+        width = flat_width(parameters, gradients, *written)
+        storage = None if stored is None else factories().type_of(stored.dtype)
+        return self._kernel(
+            f"update {rule.step.__name__} {shape_of(parameters)}",
+            factories().updates.update,
+            (real_type(parameters), storage),
+            (rule.slots, rule.coefficients, rule.step, width),
+            (parameters, gradients, s0, s1, state.counters, c, nothing if stored is None else stored),
+            geometry.flat(parameters.size, width),
+            read=(parameters, gradients, s0, s1),
+            written=written,
+            flops=flops.update(rule, parameters),
+        )
+
+    # batches
+
+    def gather(self, source: Array, order: Array, out: Array, state: State) -> None:
+        if out.ndim == 1:
+            source, out = source.reshape(-1, 1), out.reshape(-1, 1)
+        type_of, width = factories().type_of, matrix_width(source, out)
+        self._run(
+            self._kernel(
+                f"gather {shape_of(out)}",
+                factories().batches.gather,
+                (type_of(source.dtype), type_of(out.dtype)),
+                (width,),
+                (source, order, out, state.counters),
+                geometry.elementwise(out.shape[0], out.shape[1], width),
+                read=(source[: out.shape[0]], order[: out.shape[0]]),
+                written=(out,),
+            )
+        )
+
+    def advance(self, batch: int, rates: Array, start: int, state: State) -> None:
+        self._run(
+            self._kernel(
+                "advance",
+                factories().batches.advance,
+                (),
+                (),
+                (state.counters, state.hyper, rates, state.scaling, batch, start),
+                ((1,), (32,)),
+                read=(state.counters, rates[:1]),
+                written=(state.counters, state.hyper[:1]),
+                changed=(state.hyper, state.scaling),
+            )
+        )
+
+    # recording
+
+    @contextmanager
+    def capture(self, state: State) -> Iterator[CudaRecording]:
+        recording = CudaRecording(self._lane, branch=self.branch)
+        self._thread.recording = recording
+        try:
+            yield recording
+        finally:
+            self._thread.recording = None

@@ -1,0 +1,305 @@
+"""Graphs, order and memory of the CUDA backend over the stand-in; `test_engine_standin.py` starts it.
+
+NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/cuda/run_graphs.py
+"""
+
+from __future__ import annotations
+
+import gc
+
+import stand_in  # first: it puts the stand-ins in place  # isort: skip
+import numpy as np
+import pytest
+from sim_cupy import MemoryPool
+from sim_device import CudaError, Event, Stream, counts, current, streams
+
+from gpubp import Network, Trainer
+from gpubp.backend import State
+from gpubp.backend.cuda import recording as recording_module
+from gpubp.backend.cuda.recording import COPIES, capture
+from gpubp.kernels.activations import activation
+from gpubp.kernels.replay import CURSOR, STEP
+from gpubp.training.step import Step
+
+CUDA = stand_in.make_usable()
+BRANCHED = stand_in.make_backend(branch=True)
+
+
+def a_step(backend=CUDA, precision=None, hidden="relu", optimizer="adam", loss="mse", batch=8):
+    """A trainer with its captured step over a batch of the host."""
+    rng = np.random.default_rng(0)
+    net = Network([4, 16, 8, 3], hidden, device=backend, dtype="float32", precision=precision, seed=0)
+    trainer = Trainer(net, loss, optimizer, l2=0.01, seed=0)
+    step = Step(trainer, batch, labels=False)
+    with net.backend.ordered():
+        step.fill(*net.check_batch(rng.standard_normal((batch, 4)), rng.random((batch, 3)), trainer.loss))
+        step.run(1)
+    return trainer, step
+
+
+def everything(trainer):
+    state = trainer.state
+    arrays = [trainer.net.flat, *trainer.slots, state.counters, state.stats, state.hyper, state.scaling]
+    return [np.array(trainer.net.backend.to_host(array)) for array in arrays]
+
+
+# ---- the stand-in itself -------------------------------------------------------------------------------
+
+
+def test_work_on_two_streams_without_an_event_is_a_race():
+    stranger = Stream(non_blocking=True)
+    with CUDA.ordered():
+        array = CUDA.zeros((8,), np.float32)
+    with stranger, pytest.raises(CudaError, match="race"):
+        array.fill(1)
+    CUDA.synchronize()
+    with stranger:
+        array.fill(1)
+    with pytest.raises(CudaError, match="race"):
+        CUDA.copy(array)
+    with stranger, CUDA.ordered():  # the caller's work first
+        np.testing.assert_array_equal(CUDA.to_host(CUDA.copy(array)), np.ones(8))
+
+
+def test_results_are_ready_for_the_callers_stream():
+    stranger = Stream(non_blocking=True)
+    net = Network([4, 3], device=CUDA, seed=0)
+    with stranger:
+        outputs = net.forward(np.ones((2, 4)))
+        np.testing.assert_array_equal(outputs.copy().get(), CUDA.to_host(outputs))
+    assert current() == [Stream.null]
+
+
+def test_capture_refuses_what_cuda_refuses():
+    for forbidden in (
+        lambda stream: CUDA.empty((8,), np.float32),
+        lambda stream: stream.synchronize(),
+        lambda stream: stream.wait_event(CUDA.context.stream.record()),
+    ):
+        with pytest.raises(CudaError):
+            capture(forbidden)
+
+    def fork(main, branch):
+        branch.wait_event(main.record())
+        array.data.memset_async(0, 4, branch)
+
+    array = CUDA.zeros((1,), np.float32)
+    with pytest.raises(CudaError, match="unjoined"):
+        capture(fork, streams=2)
+    assert not any(stream.is_capturing() for stream in streams.values())
+    assert gc.isenabled()
+
+
+def test_a_graph_over_freed_memory_is_caught():
+    arrays = [CUDA.zeros((4,), np.float32)]
+    graph = capture(lambda stream: arrays[0].data.memset_async(0, 4, stream))
+    graph.launch(CUDA.context.stream)
+    arrays.clear()
+    with pytest.raises(CudaError, match="freed"):
+        graph.launch(CUDA.context.stream)
+
+
+# ---- recordings ----------------------------------------------------------------------------------------
+
+
+def test_one_graph_is_built_and_replay_returns_at_once():
+    trainer, step = a_step()
+    step.recording.replay(1)  # the first one builds the graph
+    before = counts.copy()
+    assert step.recording.replay(7) == 7
+    made = counts - before
+    assert made["graph launches"] == 7
+    assert not made["graphs"]
+    assert not made["reads"]
+    assert not made["waits"]
+    assert not made["allocations"]
+    assert not made["launches"]
+    assert step.recording.built == 1
+    assert trainer.steps == 9
+
+
+@pytest.mark.parametrize("precision", [None, "bfloat16", "float16"])
+@pytest.mark.parametrize("backend", [CUDA, BRANCHED], ids=["one stream", "branched"])
+def test_a_recording_outlives_what_made_it(backend, precision):
+    """Every buffer that its launches touch stays, and is not given to others."""
+    _, step = a_step(backend, precision)
+    recording = step.recording
+    trainer = step.trainer
+    twin, other = a_step(backend, precision)
+    step.recording = None
+    del step
+    gc.collect()
+    clutter = [trainer.net.backend.empty((n,), np.float32) for n in range(1, 200)]
+    recording.replay(3)
+    other.recording.replay(3)
+    del clutter
+    for mine, theirs in zip(everything(trainer), everything(twin), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("precision", [None, "bfloat16"])
+def test_a_branch_computes_dw_beside_the_rest(precision):
+    trainer, step = a_step(BRANCHED, precision)
+    plain, other = a_step(CUDA, precision)
+    aside = [launch.name for launch in step.recording.launches if launch.aside]
+    assert len(aside) == 3
+    assert not any(launch.aside for launch in other.recording.launches)
+    for _ in range(4):  # each time in another order
+        step.recording.replay(1)
+        other.recording.replay(1)
+        for mine, theirs in zip(everything(trainer), everything(plain), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_branch_that_is_joined_too_late_shows(monkeypatch):
+    """What holds the update back is the conflict of its operands with those of dW."""
+    monkeypatch.setattr(recording_module, "conflict", lambda a, b: False)
+    trainer, step = a_step(BRANCHED)
+    plain, other = a_step(CUDA)
+    differs = False
+    for _ in range(6):
+        step.recording.replay(1)
+        other.recording.replay(1)
+        differs |= any(
+            not np.array_equal(*pair) for pair in zip(everything(trainer), everything(plain), strict=True)
+        )
+    assert differs
+
+
+@pytest.mark.parametrize("precision", [None, "tf32", "bfloat16", "float16"])
+@pytest.mark.parametrize(("hidden", "loss"), [("relu", "mse"), ("gelu", "softmax_cross_entropy")])
+def test_launches_say_what_they_change(precision, hidden, loss):
+    """Timing restores, and a branch waits for, what a launch says that it changes: it changes nothing else."""
+    trainer, step = a_step(CUDA, precision, hidden, loss=loss)
+    ops = trainer.net.backend
+    for launch in step.recording.launches:
+        changed = [span(array) for array in launch.changed]
+        others = [array for array in launch.operands if not any(overlap(span(array), c) for c in changed)]
+        before = [ops.to_host(array).tobytes() for array in others]
+        launch.issue()
+        for array, old in zip(others, before, strict=True):
+            assert ops.to_host(array).tobytes() == old, launch.name
+
+
+def span(array):
+    return array.data.ptr, array.data.ptr + array.nbytes
+
+
+def overlap(a, b):
+    return a[0] < b[1] and b[0] < a[1]
+
+
+def test_costs_make_the_step_once_and_time_every_launch():
+    trainer, step = a_step()
+    twin, other = a_step()
+    assert all(cost.seconds == 0 for cost in step.recording.costs())
+    before = counts.copy()
+    costs = step.recording.costs(5)
+    assert (counts - before)["graphs"] == len(step.recording.launches)
+    other.recording.replay(1)
+    for mine, theirs in zip(everything(trainer), everything(twin), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert trainer.counter(STEP) == 2
+    assert trainer.counter(CURSOR) == 16
+    # the stand-in's clock counts a microsecond for each launch; the end's mark is one more
+    assert all(1e-6 <= cost.seconds <= 1e-6 * (COPIES + 4) / COPIES for cost in costs)
+    names = [cost.name for cost in costs]
+    assert sum(name.startswith("gemm") for name in names) == 3 + 3 + 2
+    assert {cost.scope for cost in costs} == {
+        *(f"layer {k} {way}" for k in range(3) for way in ("forward", "backward")), "loss", "update",
+    }  # fmt: skip
+    assert all(
+        cost.read + cost.written > 0 for cost in costs if cost.name.startswith(("gemm", "update", "delta"))
+    )
+
+
+def test_flops_are_those_of_the_cpu():
+    """Fused or not, on either device, a step costs the same operations by its equations."""
+    totals = []
+    for device in (CUDA, stand_in.make_backend(fuse=False), "cpu"):
+        _, step = a_step(device, hidden="gelu_tanh")
+        totals.append(sum(cost.flops for cost in step.recording.costs()))
+    assert totals[0] == totals[1] == totals[2] > 0
+
+
+def test_recordings_belong_to_their_thread_and_scope():
+    z, b = CUDA.zeros((2, 8), np.float32), CUDA.zeros((8,), np.float32)
+    with CUDA.capture(State(CUDA, 1)) as outer, CUDA.scope("here"):
+        CUDA.bias_activation(z, b, activation("tanh"), keep=False)
+    CUDA.bias_activation(z, b, activation("tanh"), keep=False)
+    assert [(launch.scope, launch.name) for launch in outer.launches] == [("here", "bias + tanh 2x8")]
+
+
+# ---- arrays --------------------------------------------------------------------------------------------
+
+
+def test_arrays_are_aligned_counted_and_freed():
+    start = CUDA.memory()
+    arrays = [CUDA.empty((n, 3), np.float16) for n in (1, 7, 100)]
+    assert all(array.data.ptr % 256 == 0 for array in arrays)
+    assert CUDA.memory().allocated - start.allocated == 2 * 3 * 108
+    del arrays
+    assert CUDA.memory().allocated == start.allocated
+    assert CUDA.memory().peak >= start.allocated + 648
+
+
+def test_writes_take_what_is_given_then():
+    array, values = CUDA.zeros((4,), np.float32), np.arange(4)
+    CUDA.write(array, values)
+    values[:] = 9  # before the device did it
+    np.testing.assert_array_equal(CUDA.to_host(array), [0, 1, 2, 3])
+    CUDA.write(array, 7)
+    np.testing.assert_array_equal(CUDA.to_host(array), [7] * 4)
+    CUDA.write(array[1:3], [1, 2])
+    np.testing.assert_array_equal(CUDA.to_host(array), [7, 1, 2, 7])
+    CUDA.write(array, CUDA.to_device(np.arange(4)))  # another dtype, on the device
+    np.testing.assert_array_equal(CUDA.to_host(array), [0, 1, 2, 3])
+
+
+def test_to_device_and_copy():
+    array = CUDA.to_device([[1, 2], [3, 4]], np.float32)
+    assert CUDA.to_device(array) is array
+    assert CUDA.to_device(array, np.float32) is array
+    double = CUDA.to_device(array, np.float64)
+    assert double.dtype == np.float64
+    transposed = CUDA.to_device(array.T)
+    assert transposed.flags.c_contiguous
+    np.testing.assert_array_equal(CUDA.to_host(transposed), [[1, 3], [2, 4]])
+    other = CUDA.copy(array)
+    CUDA.write(other, 0)
+    np.testing.assert_array_equal(CUDA.to_host(array), [[1, 2], [3, 4]])
+    assert CUDA.to_host(np.arange(3)).tolist() == [0, 1, 2]  # what is on the host already
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_all_finite(dtype, bad):
+    for size in (1, 5, 16, 37):
+        values = np.full(size, np.finfo(dtype).max, dtype)
+        assert CUDA.all_finite(CUDA.to_device(values))
+        values[size // 2] = bad
+        assert not CUDA.all_finite(CUDA.to_device(values))
+
+
+def test_out_of_memory_leaves_the_backend_usable(monkeypatch):
+    from gpubp.errors import DeviceMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryPool, "limit", 0)
+        with pytest.raises(DeviceMemoryError, match="out of memory on cuda:0: expected 4,096 free bytes"):
+            CUDA.empty((1024,), np.float32)
+    assert CUDA.empty((1024,), np.float32).nbytes == 4096
+
+
+def test_pace_lets_the_host_run_one_call_ahead():
+    array = CUDA.zeros((1,), np.float32)
+    done = []
+    for _ in range(4):
+        CUDA.write(array, 1)
+        event = Event()
+        event.record(CUDA.context.stream)
+        done.append(event)
+        CUDA.pace()
+    assert [event.done for event in done] == [True, True, False, False]
+    CUDA.synchronize()
+    assert all(event.done for event in done)
