@@ -13,10 +13,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import data as data
     from . import schedules as schedules
-    from .backend import devices as devices
-    from .backend import get_backend as get_backend
     from .backend import get_threads as get_threads
     from .backend import set_threads as set_threads
+    from .backend.devices import devices as devices
+    from .backend.devices import get_backend as get_backend
     from .errors import ConfigError as ConfigError
     from .errors import DataError as DataError
     from .errors import DeviceError as DeviceError

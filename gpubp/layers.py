@@ -41,37 +41,48 @@ class Dense:
         self.b: Array = None
         self.dW: Array = None
         self.db: Array = None
+        # What products read: W and b themselves, or their copies in the storage of the precision.
+        self.stored_W: Array = None
+        self.stored_b: Array = None
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters; matrices are subject to penalties, vectors are not."""
         return {"W": (self.n_in, self.n_out)} | ({"b": (self.n_out,)} if self.bias else {})
 
-    def bind(self, ops: Backend, parameters: dict[str, Array], gradients: dict[str, Array]) -> None:
-        """Takes the views that hold this layer's parameters and gradients."""
-        self.W, self.dW = parameters["W"], gradients["W"]
-        self.b = parameters["b"] if self.bias else ops.zeros((self.n_out,), self.W.dtype)
-        self.db = gradients["b"] if self.bias else ops.zeros((self.n_out,), self.W.dtype)
+    def bind(
+        self,
+        ops: Backend,
+        parameters: dict[str, Array],
+        gradients: dict[str, Array],
+        stored: dict[str, Array],
+    ) -> None:
+        """Takes the views that hold this layer's parameters, gradients, and parameters as products read them."""
+        self.W, self.dW, self.stored_W = parameters["W"], gradients["W"], stored["W"]
+        if self.bias:
+            self.b, self.db, self.stored_b = parameters["b"], gradients["b"], stored["b"]
+        else:
+            self.b, self.db = (ops.zeros((self.n_out,), self.W.dtype) for _ in range(2))
+            self.stored_b = ops.zeros((self.n_out,), self.stored_W.dtype)
 
     def product(self, ops: Backend, x: Array) -> Array:
-        """x W, before bias and activation."""
-        return ops.matmul(x, self.W)
+        """x W in the dtype of the parameters, before bias and activation."""
+        return ops.matmul(x, self.stored_W, out=ops.empty((x.shape[0], self.n_out), self.W.dtype))
 
     def forward(self, ops: Backend, x: Array, *, keep: bool) -> tuple[Array, Array]:
-        """a = g(x W + b), and with `keep` what `backward` needs of it."""
-        return ops.bias_activation(self.product(ops, x), self.b, self.activation, keep=keep)
+        """a = g(x W + b), and with `keep` what `delta` needs of it."""
+        return ops.dense(x, self.stored_W, self.stored_b, self.activation, keep=keep)
 
-    def backward(
-        self, ops: Backend, x: Array, saved: Array, upstream: Array, *, need_dx: bool = True
-    ) -> Array | None:
-        """BP2 and BP3, then BP4: from dE/da (overwritten) to dW, db and dE/dx."""
-        delta = ops.delta(upstream, saved, self.activation, self.db)
-        return self.backward_delta(ops, x, delta, need_dx=need_dx)
+    def delta(self, ops: Backend, above: Dense, delta: Array, saved: Array) -> Array:
+        """BP2, BP3: this layer's delta and db from the delta of the layer above."""
+        return ops.dense_delta(delta, above.stored_W, saved, self.activation, self.db)
 
-    def backward_delta(self, ops: Backend, x: Array, delta: Array, *, need_dx: bool = True) -> Array | None:
-        """BP4: dW = x^T delta; and dE/dx = delta W^T, the upstream of the layer below."""
-        dx = ops.matmul(delta, self.W.T) if need_dx else None
+    def gradient(self, ops: Backend, x: Array, delta: Array) -> None:
+        """BP4: dW = x^T delta."""
         ops.matmul(x.T, delta, out=self.dW)
-        return dx
+
+    def dx(self, ops: Backend, delta: Array) -> Array:
+        """dE/dx = delta W^T, in the dtype of the parameters."""
+        return ops.matmul(delta, self.stored_W.T, out=ops.empty((delta.shape[0], self.n_in), self.W.dtype))
 
     def config(self) -> dict[str, Any]:
         """What `from_config` needs to make this layer again, without its parameters."""

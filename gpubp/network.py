@@ -49,7 +49,7 @@ class Network:
         self.layers = _make_layers(layers, activation, output)
         self.dtype = _dtype(dtype)
         self.precision = _precision(precision, self.dtype)
-        self.backend = get_backend(device)
+        self.backend = get_backend(device).with_precision(self.dtype, self.precision)
         self._lock = threading.Lock()
         self._allocate()
         self.initialize(seed)
@@ -67,12 +67,16 @@ class Network:
             if len(shapes[name]) == 2:
                 self.n_weights = size
         self.flat, self.flat_gradients = (self.backend.zeros((size,), self.dtype) for _ in range(2))
+        # What products read: the parameters themselves, or a copy of them in the storage of the precision.
+        storage = self.backend.storage(self.dtype)
+        self.stored = None if storage == self.dtype else self.backend.zeros((size,), storage)
         self._layout = {name: (starts[name], shape) for name, shape in shapes.items()}
         self._parameters, self._gradients = self.views(self.flat), self.views(self.flat_gradients)
+        stored = self._parameters if self.stored is None else self.views(self.stored)
         for k, layer in enumerate(self.layers):
             views = [
                 {n: named[f"{k}.{n}"] for n in layer.shapes()}
-                for named in (self._parameters, self._gradients)
+                for named in (self._parameters, self._gradients, stored)
             ]
             layer.bind(self.backend, *views)
 
@@ -87,6 +91,12 @@ class Network:
             self.backend.write(self._parameters[f"{k}.W"], draw(rng, (layer.n_in, layer.n_out)))
             if layer.bias:
                 self.backend.write(self._parameters[f"{k}.b"], np.zeros(layer.n_out))
+        self.store()
+
+    def store(self) -> None:
+        """Renews the copy that products read, after parameters were changed from outside; nothing where none is."""
+        if self.stored is not None:
+            self.backend.cast(self.flat, self.stored)
 
     def views(self, flat: Array) -> dict[str, Array]:
         """Named views of a flat buffer laid out as the parameters: gradients, an optimizer's slot."""
@@ -111,14 +121,19 @@ class Network:
                 f"parameters: expected {', '.join(self._parameters)}; missing {sorted(missing)}, "
                 f"unknown {sorted(extra)}"
             )
-        checked = {}
-        for name, view in self._parameters.items():
-            values = validate.numeric(parameters[name], f"parameter {name}", str(view.shape))
-            if values.shape != view.shape:
-                raise InputError(f"parameter {name}: expected shape {view.shape}; got {values.shape}")
-            checked[name] = validate.converted(values, f"parameter {name}", self.dtype)
-        for name, values in checked.items():
-            self.backend.write(self._parameters[name], values)
+        checked, later = {}, validate.Later()
+        with self.backend.ordered():
+            for name, view in self._parameters.items():
+                what = f"parameter {name}"
+                given = self.backend.accept(parameters[name], what)
+                values = validate.numeric(given, what, str(view.shape), later=later)
+                if values.shape != view.shape:
+                    raise InputError(f"{what}: expected shape {view.shape}; got {values.shape}")
+                checked[name] = validate.converted(values, what, self.dtype, later)
+            later.settle()
+            for name, values in checked.items():
+                self.backend.write(self._parameters[name], values)
+            self.store()
 
     @property
     def n_in(self) -> int:
@@ -142,20 +157,36 @@ class Network:
 
         Raises InputError for a wrong shape, NaN, infinity or values beyond the dtype.
         """
-        checked = validate.features(x, self.n_in, self.dtype)
-        n = checked.shape[0]
-        if n <= _CHUNK:
-            return self._forward(checked)
-        outputs = self.backend.empty((n, self.n_out), self.dtype)
-        for start in range(0, n, _CHUNK):
-            outputs[start : start + _CHUNK] = self._forward(checked[start : start + _CHUNK])
-        return outputs
+        with self.backend.ordered():
+            later = validate.Later()
+            checked = validate.features(self.backend.accept(x, "x"), self.n_in, self.dtype, later)
+            later.settle()
+            n = checked.shape[0]
+            if n <= _CHUNK:
+                return self._forward(checked)
+            outputs = self.backend.empty((n, self.n_out), self.dtype)
+            for start in range(0, n, _CHUNK):
+                part = self._forward(checked[start : start + _CHUNK])
+                self.backend.write(outputs[start : start + _CHUNK], part)
+            return outputs
 
-    def _forward(self, x: npt.NDArray[Any]) -> Array:
-        a = self.backend.to_device(x)
-        for layer in self.layers:
-            a, _ = layer.forward(self.backend, a, keep=False)
+    def _forward(self, x: Array) -> Array:
+        ops, (*hidden, last) = self.backend, self.layers
+        a = self.to_storage(x)
+        for layer in hidden:
+            a, _ = layer.forward(ops, a, keep=False)
+        a, _ = ops.bias_activation(last.product(ops, a), last.b, last.activation, keep=False)
         return a
+
+    def to_storage(self, x: Array) -> Array:
+        """x (batch, n) on the device, in the storage of its batch matrices."""
+        x = self.backend.to_device(x)
+        storage = self.backend.storage(self.dtype)
+        if x.dtype == storage:
+            return x
+        stored = self.backend.empty(x.shape, storage)
+        self.backend.cast(x, stored)
+        return stored
 
     # backward
 
@@ -164,25 +195,31 @@ class Network:
     ) -> Array | None:
         """Forward and backward over device arrays: fills the gradients and state.stats, returns dE/dx if asked.
 
-        z^k = a^(k-1) W^k + b^k and a^k = g(z^k), keeping what the way back needs; then BP1 to BP4.
+        x has the storage dtype. z^k = a^(k-1) W^k + b^k and a^k = g(z^k), keeping what the way back needs; then BP1
+        to BP4, each delta before the gradient that the delta above gives.
         """
-        ops, (*hidden, last) = self.backend, self.layers
-        a, inputs, saved = x, [], []
-        for k, layer in enumerate(hidden):
-            inputs.append(a)
+        ops, layers = self.backend, self.layers
+        top = len(layers) - 1
+        inputs, saved = [x], []
+        for k, layer in enumerate(layers[:top]):
             with ops.scope(f"layer {k} forward"):
-                a, keep = layer.forward(ops, a, keep=True)
+                a, keep = layer.forward(ops, inputs[k], keep=True)
+            inputs.append(a)
             saved.append(keep)
-        with ops.scope(f"layer {len(hidden)} forward"):
-            z = last.product(ops, a)
-        with ops.scope("loss"):
+        last = layers[top]
+        with ops.scope(f"layer {top} forward"):
+            z = last.product(ops, inputs[top])
+        with ops.scope("loss"):  # BP1
             delta = ops.loss_delta(loss, last.activation, z, last.b, y, w, last.db, state)
-        with ops.scope(f"layer {len(hidden)} backward"):
-            upstream = last.backward_delta(ops, a, delta, need_dx=need_dx or bool(hidden))
-        for k in reversed(range(len(hidden))):
-            with ops.scope(f"layer {k} backward"):
-                upstream = hidden[k].backward(ops, inputs[k], saved[k], upstream, need_dx=need_dx or k > 0)
-        return upstream
+        for k in range(top, 0, -1):
+            with ops.scope(f"layer {k - 1} backward"):  # BP2, BP3
+                below = layers[k - 1].delta(ops, layers[k], delta, saved[k - 1])
+            with ops.scope(f"layer {k} backward"):  # BP4
+                layers[k].gradient(ops, inputs[k], delta)
+            delta = below
+        with ops.scope("layer 0 backward"):
+            layers[0].gradient(ops, x, delta)
+            return layers[0].dx(ops, delta) if need_dx else None
 
     def gradients(
         self, x: npt.ArrayLike, y: npt.ArrayLike, loss: str | Loss, sample_weight: npt.ArrayLike | None = None
@@ -192,14 +229,14 @@ class Network:
         y is (batch, n_out), or class numbers (batch,) for softmax cross-entropy.
         """
         loss, ops = self.resolve_loss(loss), self.backend
-        checked = self.check_batch(x, y, loss, sample_weight)
-        state = State(ops, 0)
-        with self._lock:  # the gradients of a network have one place
+        with ops.ordered(), self._lock:  # the gradients of a network have one place
+            x, y, w = self.check_batch(x, y, loss, sample_weight)
+            state = State(ops, 0)
             dx = self.backpropagate(
-                *(ops.to_device(array) for array in checked), loss=loss, state=state, need_dx=True
+                self.to_storage(x), ops.to_device(y), ops.to_device(w), loss=loss, state=state, need_dx=True
             )
-            gradients = {name: view.copy() for name, view in self._gradients.items()}
-        return float(ops.to_host(state.stats)[LOSS]), {**gradients, "x": dx}
+            gradients = {name: ops.copy(view) for name, view in self._gradients.items()}
+            return float(ops.to_host(state.stats)[LOSS]), {**gradients, "x": dx}
 
     # inputs
 
@@ -208,22 +245,46 @@ class Network:
         return resolve(loss, self.layers[-1].activation.name)
 
     def check_batch(
-        self, x: npt.ArrayLike, y: npt.ArrayLike, loss: Loss, sample_weight: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        loss: Loss,
+        sample_weight: npt.ArrayLike | None = None,
+        *,
+        prefix: str = "",
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-        """x, targets and weights as host arrays of the network's dtype (labels int64); InputError otherwise."""
-        x = validate.features(x, self.n_in, self.dtype)
-        n = x.shape[0]
-        if takes_labels(loss, y):
-            checked = validate.labels(y, self.n_out, n)
-        else:
-            checked = validate.targets(y, self.n_out, n, self.dtype)
-            check_range(loss, checked)
-        weights = (
-            np.ones(n, self.dtype)
-            if sample_weight is None
-            else validate.weights(sample_weight, n, self.dtype)
-        )
-        return x, checked, weights
+        """x, targets and weights as arrays of the network's dtype (labels int64); InputError otherwise.
+
+        Each lies where it lay: on the host, or on the network's GPU. Weights that were not given lie on the host.
+
+        `prefix` stands before x, y and sample_weight in messages: "validation " for example.
+        """
+        try:
+            return self._check_batch(x, y, loss, sample_weight)
+        except InputError as error:
+            if not prefix:
+                raise
+            raise InputError(f"{prefix}{error}") from None
+
+    def _check_batch(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, loss: Loss, sample_weight: npt.ArrayLike | None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+        accept, later = self.backend.accept, validate.Later()
+        with self.backend.ordered():
+            x, y = accept(x, "x"), accept(y, "y")
+            checked = validate.features(x, self.n_in, self.dtype, later)
+            n = checked.shape[0]
+            if takes_labels(loss, y):
+                y = validate.labels(y, self.n_out, n, later)
+            else:
+                y = validate.targets(y, self.n_out, n, self.dtype, later)
+                check_range(loss, y, later)
+            if sample_weight is None:
+                w = np.ones(n, self.dtype)
+            else:
+                w = validate.weights(accept(sample_weight, "sample_weight"), n, self.dtype, later)
+            later.settle()
+            return checked, y, w
 
     # configuration
 
@@ -238,10 +299,13 @@ class Network:
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, device: str | Backend = "auto") -> Network:
         """The network that `config()` described, with parameters of its own. Raises ConfigError."""
-        layers = config.get("layers")
+        layers = config.get("layers") if isinstance(config, Mapping) else None
         if not isinstance(layers, list) or "dtype" not in config:
-            raise ConfigError(f"network: expected a list of layers and a dtype; got {dict(config)!r}")
-        made = [from_config(layer) for layer in layers]
+            raise ConfigError(f"network: expected a list of layers and a dtype; got {config!r:.200}")
+        for k, layer in enumerate(layers):
+            if not isinstance(layer, Mapping):
+                raise ConfigError(f"network: layer {k}: expected a dict; got {layer!r:.200}")
+        made = [from_config(dict(layer)) for layer in layers]
         return cls(made, device=device, dtype=config["dtype"], precision=config.get("precision"))
 
     def __reduce__(self) -> Any:
@@ -279,7 +343,7 @@ def _make_layers(layers: Sequence[Any], activation: str, output: str) -> list[De
 def _dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     try:
         found = None if dtype is None else np.dtype(dtype).newbyteorder("=")  # None would be float64 to NumPy
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # of a dict or a text like "f4,(" too
         found = None
     if found is None or found not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise unknown_name("dtype", dtype if found is None else found.name, ("float32", "float64"))
@@ -292,9 +356,7 @@ def _precision(precision: str | None, dtype: np.dtype[Any]) -> str | None:
     if precision not in (*PRECISIONS, "float32", "float64"):
         raise unknown_name("precision", precision, (dtype.name, *PRECISIONS))
     if precision in PRECISIONS and dtype == np.float32:
-        raise ConfigError(
-            f"precision {precision!r}: expected None or {dtype.name!r} on a CPU; that one needs a GPU"
-        )
+        return precision
     raise ConfigError(
         f"precision {precision!r} does not go with dtype {dtype.name!r}: expected None or {dtype.name!r}; "
         "change one of the two"
@@ -303,5 +365,7 @@ def _precision(precision: str | None, dtype: np.dtype[Any]) -> str | None:
 
 def _rebuild(config: dict[str, Any], parameters: dict[str, npt.NDArray[Any]], device: str) -> Network:
     net = Network.from_config(config, device=device)
-    net.load_parameters(parameters)
+    for name, values in parameters.items():  # as they are: a copy of a network that overflowed is one too
+        net.backend.write(net._parameters[name], values)
+    net.store()
     return net

@@ -113,16 +113,19 @@ def test_every_output_activation_under_every_loss(name, loss):
     loss=st.sampled_from(list(LOSSES)),
     seed=st.integers(0, 10_000),
 )
-def test_random_shapes(widths, batch, hidden, loss, seed):
-    net, x, y, w = problem(widths, hidden, "identity", loss, batch, seed)
+def test_random_shapes(device, widths, batch, hidden, loss, seed):
+    drawn, x, y, w = problem(widths, hidden, "identity", loss, batch, seed)
+    net = gpubp.Network.from_config(drawn.config(), device=device)
+    net.load_parameters(drawn.parameters())
     print(result := quietly(net, x, y, loss, w))
     assert result.passed
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_layers_without_a_bias(bias):
+def test_layers_without_a_bias(device, bias):
     rng = np.random.default_rng(0)
-    net = gpubp.Network([gpubp.Dense(3, 4, "tanh", bias=bias), gpubp.Dense(4, 2, bias=not bias)], seed=0)
+    layers = [gpubp.Dense(3, 4, "tanh", bias=bias), gpubp.Dense(4, 2, bias=not bias)]
+    net = gpubp.Network(layers, device=device, seed=0)
     result = gradcheck(net, rng.standard_normal((5, 3)), rng.standard_normal((5, 2)), "mse")
     assert result.passed
     assert list(result.tensors) == [*net.parameters(), "x"]

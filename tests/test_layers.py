@@ -19,30 +19,29 @@ def bound(n_in, n_out, activation, *, bias=True, seed=0):
     layer, rng = Dense(n_in, n_out, activation, bias=bias), np.random.default_rng(seed)
     parameters = {name: rng.standard_normal(shape) for name, shape in layer.shapes().items()}
     gradients = {name: np.full(shape, np.nan) for name, shape in layer.shapes().items()}
-    layer.bind(get_backend("cpu"), parameters, gradients)
+    layer.bind(get_backend("cpu"), parameters, gradients, parameters)
     return layer
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("name", ["identity", "tanh", "gelu"])
-@given(batch=st.integers(0, 40), n_in=widths, n_out=widths, seed=st.integers(0, 999))
-def test_the_four_equations(name, bias, batch, n_in, n_out, seed):
+@given(batch=st.integers(0, 40), n_in=widths, n_out=widths, n_above=widths, seed=st.integers(0, 999))
+def test_the_four_equations(name, bias, batch, n_in, n_out, n_above, seed):
     ops, layer = get_backend("cpu"), bound(n_in, n_out, name, bias=bias, seed=seed)
+    above = bound(n_out, n_above, "identity", bias=bias, seed=seed + 1)
     f, d_f = ACTIVATION[name]
     rng = np.random.default_rng(seed)
-    x, upstream = rng.standard_normal((batch, n_in)), rng.standard_normal((batch, n_out))
+    x, delta_above = rng.standard_normal((batch, n_in)), rng.standard_normal((batch, n_above))
     z = x @ layer.W + (layer.b if bias else 0)
     a, saved = layer.forward(ops, x, keep=True)
     np.testing.assert_allclose(a, f(z), rtol=1e-10, atol=1e-12)
     np.testing.assert_array_equal(layer.forward(ops, x, keep=False)[0], a)
-    dx = layer.backward(ops, x, saved, upstream.copy())
-    delta = upstream * d_f(z)  # BP1 or the left half of BP2
+    delta = layer.delta(ops, above, delta_above, saved)
+    layer.gradient(ops, x, delta)
+    np.testing.assert_allclose(delta, delta_above @ above.W.T * d_f(z), rtol=1e-9, atol=1e-10)  # BP2
     np.testing.assert_allclose(layer.db, delta.sum(axis=0), rtol=1e-9, atol=1e-10)  # BP3
     np.testing.assert_allclose(layer.dW, x.T @ delta, rtol=1e-9, atol=1e-10)  # BP4
-    np.testing.assert_allclose(dx, delta @ layer.W.T, rtol=1e-9, atol=1e-10)  # BP2, for the layer below
-    dW = layer.dW.copy()
-    assert layer.backward(ops, x, saved, upstream.copy(), need_dx=False) is None
-    np.testing.assert_array_equal(layer.dW, dW)
+    np.testing.assert_allclose(layer.dx(ops, delta), delta @ layer.W.T, rtol=1e-9, atol=1e-10)
 
 
 def test_without_a_bias_nothing_is_added():

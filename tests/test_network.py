@@ -1,12 +1,14 @@
 """Networks: parameters in one buffer, forward, gradients against NumPy, and every input that a user may try."""
 
+import copy
+import pickle
 import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import ACTIVATION, loss_delta
+from reference import ACTIVATION, host, loss_delta
 
 import gpubp
 from gpubp import Dense, Network
@@ -63,16 +65,16 @@ def test_precisions_start_from_the_same_draw():
     np.testing.assert_array_equal(a.flat, b.flat.astype(np.float32))
 
 
-def test_load_parameters_copies_in():
-    net = small()
+def test_load_parameters_copies_in(device):
+    net = small(device=device)
     values = {n: np.arange(v.size).reshape(v.shape) for n, v in net.parameters().items()}
     net.load_parameters(values)
     for name, view in net.parameters().items():
-        np.testing.assert_array_equal(view, values[name])
+        np.testing.assert_array_equal(host(view), values[name])
         assert view.dtype == np.float32
-    other = small()
+    other = small(device=device)
     other.load_parameters(net.parameters())
-    np.testing.assert_array_equal(other.flat, net.flat)
+    np.testing.assert_array_equal(host(other.flat), host(net.flat))
 
 
 @pytest.mark.parametrize(
@@ -103,8 +105,8 @@ def test_load_parameters_takes_all_or_nothing(change, message):
 
 def reference_gradients(net, x, y, loss, w):
     """The four equations in NumPy float64."""
-    W = [np.asarray(layer.W, np.float64) for layer in net.layers]
-    b = [np.asarray(layer.b, np.float64) for layer in net.layers]
+    W = [host(layer.W).astype(np.float64) for layer in net.layers]
+    b = [host(layer.b).astype(np.float64) for layer in net.layers]
     names = [layer.activation.name for layer in net.layers]
     a, z = [np.asarray(x, np.float64)], []
     for k in range(len(W)):
@@ -127,31 +129,32 @@ def reference_gradients(net, x, y, loss, w):
     loss=st.sampled_from(["half_sse", "softmax_cross_entropy"]),
     seed=st.integers(0, 999),
 )
-def test_gradients_over_shapes(dtype, shape, batch, hidden, loss, seed):
-    net, rng = Network(shape, hidden, dtype=dtype, seed=seed), np.random.default_rng(seed)
+def test_gradients_over_shapes(device, dtype, shape, batch, hidden, loss, seed):
+    net, rng = Network(shape, hidden, dtype=dtype, device=device, seed=seed), np.random.default_rng(seed)
     x, w = rng.standard_normal((batch, shape[0])), rng.uniform(0.1, 2, batch)
     y = rng.standard_normal((batch, shape[-1])) if loss == "half_sse" else rng.integers(0, shape[-1], batch)
     outputs, expected, gradients = reference_gradients(net, x, y, loss, w)
     value, got = net.gradients(x, y, loss, w)
     eps = 1e-4 if dtype == "float32" else 1e-12
-    np.testing.assert_allclose(net.forward(x), outputs, rtol=eps, atol=eps)
+    np.testing.assert_allclose(host(net.forward(x)), outputs, rtol=eps, atol=eps)
     assert value == pytest.approx(expected, rel=eps, abs=eps)
     assert set(got) == {*net.parameters(), "x"}
     for name, gradient in got.items():
         assert gradient.dtype == dtype
-        np.testing.assert_allclose(gradient, gradients[name], rtol=eps, atol=eps, err_msg=name)
+        np.testing.assert_allclose(host(gradient), gradients[name], rtol=eps, atol=eps, err_msg=name)
 
 
 @pytest.mark.parametrize("hidden", ["relu", "sigmoid", "selu"])
 @pytest.mark.parametrize("loss", [name for name in LOSSES if name != "softmax_cross_entropy"])
-def test_gradients_of_every_loss(hidden, loss):
-    net, rng = Network([4, 6, 5, 3], hidden, dtype="float64", seed=0), np.random.default_rng(1)
+def test_gradients_of_every_loss(device, hidden, loss):
+    net = Network([4, 6, 5, 3], hidden, dtype="float64", device=device, seed=0)
+    rng = np.random.default_rng(1)
     x, y, w = rng.standard_normal((9, 4)), rng.uniform(0, 1, (9, 3)), rng.uniform(0, 2, 9)
     _, expected, gradients = reference_gradients(net, x, y, loss, w)
     value, got = net.gradients(x, y, loss, w)
     assert value == pytest.approx(expected, rel=1e-13)
     for name, gradient in got.items():
-        np.testing.assert_allclose(gradient, gradients[name], rtol=1e-11, atol=1e-13, err_msg=name)
+        np.testing.assert_allclose(host(gradient), gradients[name], rtol=1e-11, atol=1e-13, err_msg=name)
 
 
 def test_gradients_update_nothing_and_belong_to_the_caller():
@@ -419,13 +422,15 @@ def test_bad_weights_get_one_line(case):
         (lambda: Network([3, 2], dtype="float16"), ConfigError, r"unknown dtype.*got 'float16'"),
         (lambda: Network([3, 2], dtype="flaot32"), ConfigError, r"unknown dtype.*did you mean 'float32'"),
         (lambda: Network([3, 2], dtype=None), ConfigError, r"unknown dtype"),
+        (lambda: Network([3, 2], dtype="f4,("), ConfigError, r"unknown dtype.*got 'f4,\('"),
+        (lambda: Network([3, 2], dtype=("f4", -1)), ConfigError, r"unknown dtype"),
         (lambda: Network([3, 2], dtype=int), ConfigError, r"unknown dtype.*got 'int64'"),
         (lambda: Network([3, 2], precision="bf16"), ConfigError, r"unknown precision"),
         (lambda: Network([3, 2], precision="tf32"), ConfigError, r"needs a GPU"),
         (lambda: Network([3, 2], precision="float64"), ConfigError, r"does not go with dtype 'float32'"),
         (lambda: Network([3, 2], dtype="float64", precision="float32"), ConfigError, r"does not go with"),
         (lambda: Network([3, 2], device="gpu"), ConfigError, r"unknown device.*got 'gpu'"),
-        (lambda: Network([3, 2], device="cuda"), DeviceError, r"not usable"),
+        (lambda: Network([3, 2], device="cuda:999"), DeviceError, r"not usable"),
         (lambda: Network([3, 2], seed=-1), InputError, r"seed: expected None or an integer"),
         (lambda: Network([3, 2], seed="x"), InputError, r"seed: expected None or an integer"),
         (lambda: Network([3, 2], seed=1.5), InputError, r"seed: expected None or an integer"),
@@ -438,6 +443,16 @@ def test_bad_weights_get_one_line(case):
         (lambda: small().gradients(X, Y, ["mse"]), ConfigError, r"unknown loss"),
         (lambda: Network.from_config({"layers": 3}), ConfigError, r"expected a list of layers"),
         (lambda: Network.from_config({}), ConfigError, r"expected a list of layers"),
+        (
+            lambda: Network.from_config([3, 2]),
+            ConfigError,
+            r"expected a list of layers and a dtype; got \[3, 2\]",
+        ),
+        (
+            lambda: Network.from_config({"layers": [3, 2], "dtype": "float32"}),
+            ConfigError,
+            r"layer 0: expected a dict; got 3",
+        ),
     ],
 )
 def test_bad_arguments_get_one_line(make, kind, message):
@@ -461,3 +476,22 @@ def test_config_round_trip():
     assert repr(again) == repr(net)
     again.load_parameters(net.parameters())
     np.testing.assert_array_equal(again.forward(X), net.forward(X))
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+@pytest.mark.parametrize("bad", [0.5, np.nan, np.inf])
+def test_a_copy_has_the_same_parameters_whatever_they_are(make, bad):
+    net = Network([Dense(3, 4, "gelu", bias=False), Dense(4, 2)], dtype="float64", seed=0)
+    net.flat[5] = bad
+    again = make(net)
+    assert again.flat.tobytes() == net.flat.tobytes()
+    assert again.config() == net.config()
+    again.flat[:] = 0
+    assert net.flat.any()
+
+
+@given(prefix=st.sampled_from(["", "validation ", "test "]), case=st.sampled_from(sorted(BAD_X)))
+def test_the_prefix_stands_before_what_is_wrong(prefix, case):
+    net = small()
+    with pytest.raises(InputError, match=rf"^{prefix}x: "):
+        net.check_batch(BAD_X[case][0], Y, net.resolve_loss("mse"), prefix=prefix)

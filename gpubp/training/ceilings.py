@@ -17,19 +17,21 @@ _LARGE = 1024  # rows that they have at least, however slowly a busy machine mak
 _TRIVIAL = 500  # calls of a launch that does next to nothing
 
 
-def replay_seconds(recording: Recording, times: int) -> float:
+def replay_seconds(ops: Backend, recording: Recording, times: int) -> float:
     """Time of one pass among `times`."""
+    ops.synchronize()
     start = time.perf_counter()
     recording.replay(times)
+    ops.synchronize()
     return (time.perf_counter() - start) / times
 
 
-def _fastest(recording: Recording) -> float:
+def _fastest(ops: Backend, recording: Recording) -> float:
     """Least time of one pass, over groups of passes that fill `_PROBE_SECONDS`."""
     recording.replay(1)
-    best, end = replay_seconds(recording, 1), time.perf_counter() + _PROBE_SECONDS
+    best, end = replay_seconds(ops, recording, 1), time.perf_counter() + _PROBE_SECONDS
     while time.perf_counter() < end:
-        best = min(best, replay_seconds(recording, max(1, int(GROUP_SECONDS / max(best, 1e-9)))))
+        best = min(best, replay_seconds(ops, recording, max(1, int(GROUP_SECONDS / max(best, 1e-9)))))
     return best
 
 
@@ -38,7 +40,7 @@ def call_seconds(ops: Backend) -> float:
     state = State(ops, 1)
     with ops.capture(state) as recording:
         ops.advance(0, ops.zeros((0,), np.float64), 0, state)
-    return max(recording.costs(_TRIVIAL)[0].seconds - _fastest(recording), 0.0)
+    return max(recording.costs(_TRIVIAL)[0].seconds - _fastest(ops, recording), 0.0)
 
 
 def peak_rate(ops: Backend, dtype: DType) -> float:
@@ -46,19 +48,19 @@ def peak_rate(ops: Backend, dtype: DType) -> float:
     n, seconds, rate = 128, 0.0, 0.0
     while seconds < _LARGE_SECONDS or n < _LARGE:
         n *= 2
-        a, b, c = (ops.zeros((n, n), dtype) for _ in range(3))
+        a, b, c = (ops.zeros((n, n), ops.storage(dtype)) for _ in range(3))
         with ops.capture(State(ops, 1)) as recording:
             ops.matmul(a, b, out=c)
-        seconds = _fastest(recording)
+        seconds = _fastest(ops, recording)
         rate = max(rate, 2.0 * n**3 / seconds)
     return rate
 
 
 def bandwidth_at(ops: Backend, dtype: DType, size: int) -> float:
     """Bytes/s of the pass z = z + b over `size` bytes: half of them read, half written, in place, again and again."""
-    columns = 512
-    rows = max(1, round(size / (2 * np.dtype(dtype).itemsize * columns)))
-    z, b = ops.zeros((rows, columns), dtype), ops.zeros((columns,), dtype)
+    columns, storage = 512, ops.storage(dtype)
+    rows = max(1, round(size / (2 * storage.itemsize * columns)))
+    z, b = ops.zeros((rows, columns), storage), ops.zeros((columns,), storage)
     with ops.capture(State(ops, 1)) as recording:
         ops.bias_activation(z, b, activation("identity"), keep=False)
-    return 2.0 * float(z.nbytes) / _fastest(recording)
+    return 2.0 * float(z.nbytes) / _fastest(ops, recording)

@@ -1,30 +1,84 @@
-"""Where NaN or infinity came from, after a step was stopped by it."""
+"""Where NaN or infinity came from, after a step was stopped by it or an epoch ended with it."""
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 from gpubp.backend import State
 from gpubp.backend.base import Array
-from gpubp.data.validate import all_finite
+from gpubp.errors import NumericalError
+from gpubp.kernels.losses import LOSS
+from gpubp.kernels.optimizers import LR
+from gpubp.kernels.replay import STOPPED
 from gpubp.losses import Loss
 from gpubp.network import Network
+
+from .step import Step
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_BEGINNING = "the weights are those of the beginning of the epoch"
+
+
+def raise_if_stopped(trainer: Trainer, step: Step, good: Array | None = None) -> None:
+    """NumericalError that names layer and step where a kernel stopped the run; the trainer can then go on.
+
+    The weights are those before the step. Where an earlier update has overflowed them they go back to `good`, the flat
+    parameters of the epoch's beginning.
+    """
+    if not trainer.counter(STOPPED):
+        return
+    net, ops = trainer.net, trainer.net.backend
+    ops.write(trainer.state.counters[STOPPED : STOPPED + 1], [0])
+    where = first_not_finite(net, step.x, step.y, step.w, trainer.loss)
+    kept = "the weights are those before this step"
+    if not ops.all_finite(net.flat):
+        kept = "the weights are lost, an earlier update overflowed: load others"
+        if good is not None:
+            ops.write(net.flat, good)
+            net.store()
+            kept = _BEGINNING
+    lr = float(ops.to_host(trainer.state.hyper)[LR])
+    raise NumericalError(
+        f"training step {trainer.steps + 1}: expected finite numbers; got NaN or infinity in {where}; {kept}; lower "
+        f"the learning rate (now {lr:g}) or scale the inputs"
+    )
+
+
+def check_weights(trainer: Trainer, good: Array) -> None:
+    """NumericalError where finite gradients made weights overflow in an epoch's last steps; they go back to `good`."""
+    net = trainer.net
+    fine = net.backend.all_finite
+    if not fine(net.flat):
+        bad = next(name for name, view in net.parameters().items() if not fine(view))
+        net.backend.write(net.flat, good)
+        net.store()
+        raise NumericalError(
+            f"training step {trainer.steps}: expected finite numbers; got NaN or infinity in parameter {bad}; "
+            f"{_BEGINNING}; lower the learning rate or scale the inputs"
+        )
 
 
 def first_not_finite(net: Network, x: Array, y: Array, w: Array, loss: Loss) -> str:
     """The first place in the order of computation that is not finite, in words: a layer's output, or a gradient."""
     ops = net.backend
     for name, view in net.parameters().items():
-        if not all_finite(ops.to_host(view)):
+        if not ops.all_finite(view):
             return f"parameter {name}"
     a = x
     for k, layer in enumerate(net.layers):
         a, _ = layer.forward(ops, a, keep=False)
-        if not all_finite(ops.to_host(a)):
+        if not ops.all_finite(a):
             return f"the output of layer {k} ({layer!r})"
     state = State(ops, 0)
     net.backpropagate(x, y, w, loss=loss, state=state)
     for k in reversed(range(len(net.layers))):  # the backward pass runs from the last layer down
         layer = net.layers[k]
         for name, gradient in (("db", layer.db), ("dW", layer.dW)):
-            if not all_finite(ops.to_host(gradient)):
+            if not ops.all_finite(gradient):
                 return f"the gradient {name} of layer {k} ({layer!r})"
-    return f"the loss {loss.name}, behind layer {len(net.layers) - 1}"
+    if not math.isfinite(float(ops.to_host(state.stats)[LOSS])):
+        return f"the loss {loss.name}, behind layer {len(net.layers) - 1}"
+    return "a batch before the last one, which was not kept"  # a GPU had been given more steps by then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,11 +29,13 @@ def fit(
     shuffle: bool,
     validation: tuple[Any, ...] | None,
     sample_weight: Any,
-    callbacks: tuple[Callback, ...],
+    callbacks: Iterable[Callback],
     early_stopping: int | EarlyStopping | None,
     progress: bool,
+    max_device_bytes: int | None,
 ) -> History:
     """`Trainer.fit`, whose docstring says what it does; batch_size is cut to the number of examples."""
+    trainer.settle()
     checked = trainer.net.check_batch(x, y, trainer.loss, sample_weight)
     held_out = None
     if validation is not None:
@@ -41,16 +44,19 @@ def fit(
                 "validation: expected (x, y) or (x, y, sample_weight); got something else; pass a tuple"
             )
         xv, yv, *wv = validation
-        held_out = trainer.net.check_batch(xv, yv, trainer.loss, *wv)
+        held_out = trainer.net.check_batch(xv, yv, trainer.loss, *wv, prefix="validation ")
+        held_out = tuple(map(trainer.net.backend.to_device, held_out))  # once, not once an epoch
+    watchers = _callbacks(callbacks)
     stopping = _stopping(trainer, early_stopping, held_out)
-    loop = Epochs(trainer, checked, min(batch_size, len(checked[0])), epochs, sample_weight is not None)
+    batch, weighted = min(batch_size, len(checked[0])), sample_weight is not None
+    loop = Epochs(trainer, checked, batch, epochs, weighted, max_device_bytes)
     display = Progress(trainer, epochs, len(checked[0])) if progress else None
     history = trainer.history
     history.stopped = ""
     with catch_interrupt() as interrupt:
         for _ in range(epochs):
             row = loop.epoch(shuffle, interrupt, display)
-            if interrupt.requested:
+            if row is None:
                 history.stopped = "interrupted"
                 break
             if held_out is not None:
@@ -59,19 +65,22 @@ def fit(
             trainer.epoch += 1
             history.append(row)
             trainer.schedule.observe(row["val_loss"] if held_out is not None else row["loss"])
-            stop_early = stopping is not None and stopping.observe(row["val_loss"], trainer.host_parameters())
-            asked = [_asks_to_stop(callback(trainer, row)) for callback in callbacks]
+            stop_early = stopping is not None and stopping.observe(row["val_loss"], trainer.host_parameters)
+            asked = [_asks_to_stop(callback(trainer, row)) for callback in watchers]
             if display is not None:
                 display.epoch(row)
             if stop_early or any(asked):
                 history.stopped = "early stopping" if stop_early else "callback"
                 break
-            if interrupt.requested:  # in validation or in a callback: no epoch is begun, no permutation drawn
-                history.stopped = "interrupted"  # type: ignore[unreachable]  # a signal sets it at any time
+            if (
+                interrupt.requested
+            ):  # in its last batch, in validation or in a callback: no epoch is begun, no permutation drawn
+                history.stopped = "interrupted"
                 break
     history.stopped = history.stopped or "finished"
     if stopping is not None and stopping.parameters is not None:
         trainer.net.backend.write(trainer.net.flat, stopping.parameters)
+        trainer.net.store()
     return history
 
 
@@ -92,6 +101,13 @@ def _stopping(
     elif not resumed or trainer.early_stopping is None or trainer.early_stopping.patience != early_stopping:
         trainer.early_stopping = EarlyStopping(early_stopping)
     return trainer.early_stopping
+
+
+def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
+    kept = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
+    if not all(callable(callback) for callback in kept):
+        raise InputError(f"callbacks: expected a list of functions of (trainer, row); got {callbacks!r}")
+    return kept
 
 
 def _asks_to_stop(answer: object) -> bool:

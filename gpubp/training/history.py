@@ -11,6 +11,11 @@ Row = dict[str, Any]
 class History:
     """One row per epoch: epoch (from 1), loss, lr, seconds, samples_per_s, tflops; with validation its loss and metric.
 
+    `loss` is that of the data, to be compared with `val_loss`: the mean over the epoch's steps, each before its update.
+    With l1 or l2 a column `penalty` holds the mean of what they add, so that loss + penalty is the mean of E.
+    `seconds` is the time that the epoch's steps took, compiling included. `samples_per_s` and `tflops` leave out the
+    first full and the first short step of a fit, which are captured and compile kernels; where an epoch has no other
+    step, they leave out the seconds of compiling alone.
     `history["loss"]` is the column as a list. `stopped` says why training ended: "finished", "early stopping",
     "interrupted", "callback", or "" while it runs.
     """

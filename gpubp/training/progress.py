@@ -22,21 +22,26 @@ class Progress:
         self._trainer, self._examples, self._epochs = trainer, examples, epochs
         self._started = self._drawn = time.perf_counter()
         self._seen = self._total = 0
+        self._captured = (0, 0.0)  # examples and seconds of captured steps
         self._moving = sys.stdout.isatty()
 
-    def steps(self, examples: int) -> None:
-        """Counts examples of the running epoch and redraws the bar where there is a terminal."""
+    def steps(self, examples: int, capturing: float = 0.0) -> None:
+        """Counts examples of the running epoch and redraws the bar where there is a terminal.
+
+        `capturing` seconds of a step that was captured count neither for samples/s nor for the time left.
+        """
         self._seen += examples
         self._total += examples
+        if capturing:
+            self._captured = self._captured[0] + examples, self._captured[1] + capturing
         now = time.perf_counter()
         if self._moving and now - self._drawn > _REFRESH:
             self._drawn = now
             share = min(1.0, self._seen / self._examples)
             bar = "#" * int(share * _BAR)
-            rate = self._total / (now - self._started)
             sys.stdout.write(
                 f"\r\033[Kepoch {self._trainer.epoch + 1} of {self._last} [{bar:<{_BAR}}] {share:4.0%}  "
-                f"{_si(rate)} samples/s  {self._left()} left"
+                f"{_si(1 / self._seconds_per_example())} samples/s  {self._left()} left"
             )
             sys.stdout.flush()
 
@@ -52,10 +57,15 @@ class Progress:
         )
         sys.stdout.flush()
 
+    def _seconds_per_example(self) -> float:
+        """So far, validation and callbacks included; without captured steps once there are others."""
+        examples, seconds = self._total, time.perf_counter() - self._started
+        if examples > self._captured[0]:
+            examples, seconds = examples - self._captured[0], seconds - self._captured[1]
+        return max(seconds, 1e-9) / max(examples, 1)
+
     def _left(self) -> str:
-        elapsed = time.perf_counter() - self._started
-        remaining = self._epochs * self._examples - self._total
-        seconds = round(elapsed * remaining / max(self._total, 1))
+        seconds = round(self._seconds_per_example() * (self._epochs * self._examples - self._total))
         return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
 
 

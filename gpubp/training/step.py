@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from gpubp.backend import Recording
 from gpubp.backend.base import Array
 from gpubp.kernels.replay import STOPPED
+
+from .room import Asked, find_room
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -20,7 +22,7 @@ class Source:
     """A data set on the device, the order of its examples in this epoch, and the learning rate of every step.
 
     `rates[k]` belongs to the k-th step of an epoch; the first epoch began at step `start`. `w` is None where every
-    example weighs 1.
+    example weighs 1. `asked` is what its first Step, that of the full batches, asked for.
     """
 
     x: Array
@@ -29,6 +31,7 @@ class Source:
     order: Array
     rates: Array
     start: int
+    asked: Asked | None = None
 
 
 class Step:
@@ -41,24 +44,33 @@ class Step:
     def __init__(self, trainer: Trainer, batch: int, *, labels: bool, source: Source | None = None) -> None:
         net, ops = trainer.net, trainer.net.backend
         self.trainer, self.batch, self.source = trainer, batch, source
-        self.x = ops.empty((batch, net.n_in), net.dtype)
+        self._asked = Asked(batch, ops.memory().allocated)
+        if source is not None:
+            self._asked = source.asked = source.asked or replace(self._asked, examples=len(source.order))
+        self._rates = ops.empty((0,), np.float64) if source is None else source.rates
+        self.recording: Recording | None = None
+        find_room(net, self._asked, lambda: self._allocate(labels))
+
+    def _allocate(self, labels: bool) -> None:
+        net, ops, batch = self.trainer.net, self.trainer.net.backend, self.batch
+        self.x = ops.empty((batch, net.n_in), ops.storage(net.dtype))
         self.y = ops.empty((batch,), np.int64) if labels else ops.empty((batch, net.n_out), net.dtype)
         self.w = ops.empty((batch,), net.dtype)
         ops.write(self.w, np.ones(batch))
-        self._rates = ops.empty((0,), np.float64) if source is None else source.rates
-        self.recording: Recording | None = None
 
     def run(self, times: int) -> None:
-        """Makes `times` steps, or fewer where one of them set counters[STOPPED]."""
+        """Makes `times` steps; once one of them has set counters[STOPPED], the others change no weight."""
         if self.recording is None:
-            with self.trainer.net.backend.capture(self.trainer.state) as recording:
-                self._once()
-            self.recording = recording
+            find_room(self.trainer.net, self._asked, self._capture)
             times -= 1
-            if self.trainer.counter(STOPPED):
-                return
-        if times > 0:
+        assert self.recording is not None
+        if times > 0 and (self.trainer.net.backend.asynchronous or not self.trainer.counter(STOPPED)):
             self.recording.replay(times)
+
+    def _capture(self) -> None:
+        with self.trainer.net.backend.capture(self.trainer.state) as recording:
+            self._once()
+        self.recording = recording
 
     def _once(self) -> None:
         trainer, net, state, source = self.trainer, self.trainer.net, self.trainer.state, self.source
@@ -74,11 +86,15 @@ class Step:
             if trainer.l1 or trainer.l2:
                 weights, gradients = net.flat[: net.n_weights], net.flat_gradients[: net.n_weights]
                 ops.penalty(weights, gradients, trainer.penalties, state)
-            ops.update(trainer.optimizer.rule, net.flat, net.flat_gradients, trainer.slots, state)
+            rule, slots = trainer.optimizer.rule, trainer.slots
+            ops.update(rule, net.flat, net.flat_gradients, slots, state, net.stored)
             ops.advance(self.batch, self._rates, 0 if source is None else source.start, state)
 
     def fill(self, x: Any, y: Any, w: Any) -> None:
-        """Copies a batch from the host into the step's buffers."""
+        """Copies a batch, of the host or of the device, into the step's buffers."""
         ops = self.trainer.net.backend
         for buffer, values in ((self.x, x), (self.y, y), (self.w, w)):
-            ops.write(buffer, values)
+            if buffer.dtype == values.dtype:
+                ops.write(buffer, values)
+            else:
+                ops.cast(ops.to_device(values), buffer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,14 @@ class EarlyStopping:
         self.bad_epochs = 0
         self.parameters: npt.NDArray[Any] | None = None  # of the best epoch, flat
 
-    def observe(self, loss: float, flat: npt.NDArray[Any]) -> bool:
-        """Takes the epoch's validation loss and the flat parameters (copied if best); True where it is time to stop."""
+    def observe(self, loss: float, flat: npt.NDArray[Any] | Callable[[], npt.NDArray[Any]]) -> bool:
+        """Takes the epoch's validation loss and the flat parameters; True where it is time to stop.
+
+        The parameters are copied where the loss is the best one, and only then asked for if they come as a function.
+        """
         if loss < self.best - self.min_delta or self.parameters is None:
             self.best = math.inf if math.isnan(loss) else loss
-            self.bad_epochs, self.parameters = 0, np.array(flat)
+            self.bad_epochs, self.parameters = 0, np.array(flat() if callable(flat) else flat)
         else:
             self.bad_epochs += 1
         return self.bad_epochs >= self.patience

@@ -12,24 +12,27 @@ import numpy.typing as npt
 
 from gpubp.backend import State
 from gpubp.checks import positive, real_number
-from gpubp.errors import ConfigError, InputError, NumericalError
+from gpubp.errors import ConfigError, DeviceMemoryError, InputError
+from gpubp.kernels.loss_scale import START
 from gpubp.kernels.losses import LOSS
 from gpubp.kernels.optimizers import LR
-from gpubp.kernels.replay import STEP, STOPPED
+from gpubp.kernels.replay import STEP
 from gpubp.network import Network
 from gpubp.optimizers import Optimizer
 from gpubp.optimizers import optimizer as find_optimizer
 from gpubp.schedules import Schedule
 from gpubp.schedules import schedule as find_schedule
 
-from .diagnose import first_not_finite
+from .diagnose import raise_if_stopped
+from .evaluation import evaluate
 from .history import History, Row
-from .metrics import metric, metric_name
+from .room import lets_go
 from .step import Step
 from .stopping import EarlyStopping
+from .unread import Unread
 
 if TYPE_CHECKING:
-    from .explain import Explanation
+    from .explanation import Explanation
 
 _KEPT_STEPS = 8  # batch sizes whose recordings `step` keeps
 
@@ -75,9 +78,12 @@ class Trainer:
         ops, hyper = net.backend, self.optimizer.hyper()
         self.state = State(ops, len(hyper))
         ops.write(self.state.hyper, hyper)
+        if net.precision == "float16":
+            ops.write(self.state.scaling, START)
         self.penalties = ops.to_device(np.array([self.l1, self.l2]))
         self.slots = tuple(ops.zeros(net.flat.shape, net.dtype) for _ in range(self.optimizer.rule.slots))
         self._steps: dict[tuple[int, bool], Step] = {}
+        self._unread = Unread()
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -86,25 +92,53 @@ class Trainer:
 
     # one step
 
+    @lets_go
     def step(
         self, x: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
     ) -> SupportsFloat:
-        """One update from one batch of any size; the loss before it, which `float()` reads.
+        """One update from one batch of any size; E before it, penalties included, which `float()` reads.
 
-        Raises InputError for a batch that does not fit, NumericalError where the loss or a gradient is not finite:
-        the weights are then those before the step.
+        A GPU is not waited for: the loss stays there until it is read, and what this method raises of the numbers it
+        then raises when a loss is read, or a later step, at most 100 steps on; steps in between change nothing.
+
+        Raises InputError for a batch that does not fit, NumericalError where the loss of the data or a gradient is not
+        finite: the weights are then those before the step. The updated weights are not looked at, which would take
+        another pass over them: where a finite gradient moves one beyond the dtype's range, this step returns. The next
+        one raises and says that the weights are lost, unless saturated activations hide them. `fit` looks at the end
+        of every epoch, and puts those of its beginning back.
         """
-        batch = self.net.check_batch(x, y, self.loss, sample_weight)
-        key = (len(batch[0]), batch[1].dtype == np.int64)
+        with self.net.backend.ordered():
+            batch = self.net.check_batch(x, y, self.loss, sample_weight)
+            if self._unread.many:
+                self.settle()
+            step = self._step_for(*batch[:2])
+            step.fill(*batch)
+            at = self._unread.position
+            self.set_lr(self.lr_at(self.steps if at is None else at))
+            try:
+                step.run(1)
+            except DeviceMemoryError:
+                self._steps.clear()  # smaller ones may need what they hold
+                raise
+            if self.net.backend.asynchronous:
+                return self._unread.add(self, step)
+            raise_if_stopped(self, step)
+            return float(self.state.stats[LOSS])
+
+    def _step_for(self, x: Any, y: Any) -> Step:
+        """The step of this batch size and kind of targets; the last few are kept."""
+        key = (len(x), y.dtype == np.int64)
         step = self._steps.pop(key, None) or Step(self, key[0], labels=key[1])
         self._steps[key] = step  # the last used stands last
         if len(self._steps) > _KEPT_STEPS:
             del self._steps[next(iter(self._steps))]
-        step.fill(*batch)
-        self.set_lr(self.lr_at(self.steps))
-        step.run(1)
-        self.raise_if_stopped(step)
-        return float(self.net.backend.to_host(self.state.stats)[LOSS])
+        return step
+
+    def settle(self) -> None:
+        """Waits for the device; NumericalError where one of the steps since the last reading was stopped."""
+        step = self._unread.clear()
+        if step is not None:
+            raise_if_stopped(self, step)
 
     def lr_at(self, step: int) -> float:
         """The learning rate of update number `step`, counted from 0."""
@@ -138,21 +172,9 @@ class Trainer:
         sizes = [2 * layer.n_in * layer.n_out for layer in self.net.layers]
         return 3 * sum(sizes) - sizes[0]
 
-    def raise_if_stopped(self, step: Step) -> None:
-        """NumericalError that names layer and step where a kernel stopped the run; the trainer can then go on."""
-        cause = self.counter(STOPPED)
-        if not cause:
-            return
-        self.net.backend.write(self.state.counters[STOPPED : STOPPED + 1], [0])
-        where = first_not_finite(self.net, step.x, step.y, step.w, self.loss)
-        lr = float(self.net.backend.to_host(self.state.hyper)[LR])
-        raise NumericalError(
-            f"training step {self.steps + 1}: expected finite numbers; got NaN or infinity in {where}; the weights are "
-            f"those before this step; lower the learning rate (now {lr:g}) or scale the inputs"
-        )
-
     # many steps
 
+    @lets_go
     def fit(
         self,
         x: npt.ArrayLike,
@@ -166,15 +188,19 @@ class Trainer:
         callbacks: Iterable[Callback] = (),
         early_stopping: int | EarlyStopping | None = None,
         progress: bool = False,
+        max_device_bytes: int | None = None,
     ) -> History:
         """Trains for `epochs` more epochs over (x, y) in batches of `batch_size`; the last, shorter batch is kept.
 
         `validation` is (x, y) or (x, y, sample_weight). A callback takes (trainer, row of the epoch); what returns
         True ends training. `early_stopping` is a patience in epochs or an `EarlyStopping`. Ctrl-C ends after the
-        batch and keeps the model. Raises InputError, ConfigError, NumericalError.
+        batch and keeps the model. Data of more than `max_device_bytes`, by default of more than a GPU has room for,
+        stays on the host and goes there in windows, copied beside the training of the one before; the batches are the
+        same. Raises InputError, ConfigError, NumericalError.
         """
         from .fitting import fit
 
+        limit = None if max_device_bytes is None else positive(max_device_bytes, "max_device_bytes")
         return fit(
             self,
             x,
@@ -184,20 +210,18 @@ class Trainer:
             shuffle=shuffle,
             validation=validation,
             sample_weight=sample_weight,
-            callbacks=_callbacks(callbacks),
+            callbacks=callbacks,
             early_stopping=early_stopping,
             progress=progress,
+            max_device_bytes=limit,
         )
 
     def evaluate(
         self, x: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
     ) -> dict[str, float]:
         """{"loss": mean loss without penalties, "accuracy" or "r2": metric} over (x, y); nothing is updated."""
-        x, y, w = self.net.check_batch(x, y, self.loss, sample_weight)
-        outputs = self.net.forward(x)
-        value = evaluate_loss(self.net, self.loss, outputs, y, w)
-        host = self.net.backend.to_host(outputs)
-        return {"loss": value, metric_name(self.loss): metric(self.loss, host, y, w)}
+        self.settle()
+        return evaluate(self, x, y, sample_weight)
 
     def explain(
         self,
@@ -224,6 +248,7 @@ class Trainer:
         """Writes everything that `load` needs to go on, into one .safetensors file; see `checkpoint`."""
         from .checkpoint import save
 
+        self.settle()
         save(self, path, **extra)
 
     @classmethod
@@ -234,27 +259,8 @@ class Trainer:
         return load(path, device)[0]
 
 
-def evaluate_loss(net: Network, loss: Any, outputs: Any, y: Any, w: Any) -> float:
-    """The mean loss of output activations (batch, n_out) against checked targets."""
-    from gpubp.kernels.activations import activation
-
-    ops, state = net.backend, State(net.backend, 0)
-    b, db = ops.zeros((net.n_out,), net.dtype), ops.empty((net.n_out,), net.dtype)
-    a = ops.empty(outputs.shape, net.dtype)
-    a[...] = outputs  # the kernel overwrites what it is given
-    ops.loss_delta(loss, activation("identity"), a, b, ops.to_device(y), ops.to_device(w), db, state)
-    return float(ops.to_host(state.stats)[LOSS])
-
-
 def _strength(value: Any, name: str) -> float:
     number = real_number(value)
     if not 0 <= number < math.inf:
         raise InputError(f"{name}: expected a number of at least 0; got {value!r}")
     return number
-
-
-def _callbacks(callbacks: Any) -> tuple[Callback, ...]:
-    kept = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
-    if not all(callable(callback) for callback in kept):
-        raise InputError(f"callbacks: expected a list of functions of (trainer, row); got {callbacks!r}")
-    return kept

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gpubp.errors import InputError, NumericalError
+from gpubp.kernels.replay import COUNTERS
 from gpubp.losses import LOSSES
 from gpubp.network import Network
 from gpubp.training import Trainer, ceilings, explain
@@ -35,15 +36,15 @@ EXPECTED = [
         O + F * 10,
         9 * B * 10 + 4 * B,
     ),
-    ("layer 2 backward", "gemm 128x10x512", O + W2, H, PRODUCT * 10),
-    ("layer 2 backward", "gemm 512x128x10", H + O, W2, PRODUCT * 10),
+    ("layer 1 backward", "gemm 128x10x512", O + W2, H, PRODUCT * 10),
     ("layer 1 backward", "delta relu + db 128x512", 2 * H, H + F * 512, 3 * B * 512),
-    ("layer 1 backward", "gemm 128x512x512", H + W1, H, PRODUCT * 512),
-    ("layer 1 backward", "gemm 512x128x512", 2 * H, W1, PRODUCT * 512),
+    ("layer 2 backward", "gemm 512x128x10", H + O, W2, PRODUCT * 10),
+    ("layer 0 backward", "gemm 128x512x512", H + W1, H, PRODUCT * 512),
     ("layer 0 backward", "delta relu + db 128x512", 2 * H, H + F * 512, 3 * B * 512),
+    ("layer 1 backward", "gemm 512x128x512", 2 * H, W1, PRODUCT * 512),
     ("layer 0 backward", "gemm 784x128x512", X + H, W0, PRODUCT * 784),
     ("update", f"update adam {P}", 5 * F * P, 3 * F * P, 16 * P),
-    ("update", "advance", 3 * 8 + 8, 3 * 8 + 8, 0),
+    ("update", "advance", 8 * COUNTERS + 8, 8 * COUNTERS + 8, 0),
 ]
 
 

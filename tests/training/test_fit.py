@@ -4,18 +4,21 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import host
 
 from gpubp import Network, Trainer
 from gpubp.errors import ConfigError, InputError, NumericalError
 from gpubp.optimizers import SGD, Adam
 from gpubp.schedules import Plateau
-from gpubp.training import EarlyStopping
+from gpubp.training import EarlyStopping, progress
 from gpubp.training import epochs as loop
+from gpubp.training.step import Step
 
 
 def data(n=70, seed=0, labels=True):
@@ -24,8 +27,10 @@ def data(n=70, seed=0, labels=True):
     return x, (rng.integers(0, 3, n) if labels else rng.standard_normal((n, 3)))
 
 
-def trainer_of(optimizer=None, loss="softmax_cross_entropy", dtype="float64", seed=7, **options):
-    net = Network([4, 8, 3], "tanh", dtype=dtype, seed=0)
+def trainer_of(
+    optimizer=None, loss="softmax_cross_entropy", dtype="float64", seed=7, device="cpu", **options
+):
+    net = Network([4, 8, 3], "tanh", dtype=dtype, device=device, seed=0)
     return Trainer(net, loss, optimizer or SGD(0.1), seed=seed, **options)
 
 
@@ -38,7 +43,7 @@ def by_hand(trainer, x, y, epochs, batch, w=None, orders=None):
         for start in range(0, len(x), batch):
             rows = order[start : start + batch]
             share = len(rows) if w is None else w[rows].sum()
-            total += share * trainer.step(x[rows], y[rows], None if w is None else w[rows])
+            total += share * float(trainer.step(x[rows], y[rows], None if w is None else w[rows]))
             weight += share
         losses.append(total / weight)
     return losses
@@ -49,16 +54,16 @@ def by_hand(trainer, x, y, epochs, batch, w=None, orders=None):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @given(n=st.integers(1, 60), batch=st.integers(1, 70), weighted=st.booleans(), labels=st.booleans())
-def test_fit_makes_the_steps_that_step_makes(dtype, n, batch, weighted, labels):
+def test_fit_makes_the_steps_that_step_makes(device, dtype, n, batch, weighted, labels):
     x, y = data(n, labels=labels)
     x = x.astype(dtype)
     y = y if labels else y.astype(dtype)
     w = np.random.default_rng(1).uniform(0.5, 2, n).astype(dtype) if weighted else None
     loss = "softmax_cross_entropy" if labels else "huber"
-    fitted, stepped = (trainer_of(Adam(0.01), loss, dtype) for _ in range(2))
+    fitted, stepped = (trainer_of(Adam(0.01), loss, dtype, device=device) for _ in range(2))
     history = fitted.fit(x, y, epochs=3, batch_size=batch, shuffle=False, sample_weight=w)
     losses = by_hand(stepped, x, y, 3, min(batch, n), w)
-    assert fitted.net.flat.tobytes() == stepped.net.flat.tobytes()
+    assert host(fitted.net.flat).tobytes() == host(stepped.net.flat).tobytes()
     assert history["loss"] == pytest.approx(losses, rel=1e-6 if dtype == "float32" else 1e-13)
     assert fitted.steps == stepped.steps == 3 * -(-n // min(batch, n))  # the last, short batch is one of them
     assert history["epoch"] == [1, 2, 3]
@@ -131,6 +136,7 @@ def test_a_row_of_the_history():
     assert list(row) == [
         "epoch",
         "loss",
+        "penalty",
         "lr",
         "seconds",
         "samples_per_s",
@@ -139,7 +145,81 @@ def test_a_row_of_the_history():
         "val_accuracy",
     ]
     assert all(np.isfinite(list(row.values())))
-    assert row["samples_per_s"] == pytest.approx(70 / row["seconds"])
+    (plain,) = trainer_of().fit(*data(), epochs=1, batch_size=16)
+    assert list(plain) == ["epoch", "loss", "lr", "seconds", "samples_per_s", "tflops"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(
+    l1=st.sampled_from([0.0, 0.02]),
+    l2=st.sampled_from([0.0, 0.3]),
+    batch=st.integers(1, 70),
+    weighted=st.booleans(),
+)
+def test_the_loss_of_an_epoch_is_that_of_its_data(dtype, l1, l2, batch, weighted):
+    x, y = data(labels=False)
+    w = np.random.default_rng(1).uniform(0.5, 2, len(x)) if weighted else None
+    still = trainer_of(SGD(0.0), "mse", dtype, l1=l1, l2=l2)  # it does not move: every step sees one loss
+    row = still.fit(
+        x, y, epochs=1, batch_size=batch, sample_weight=w, validation=(x, y) if w is None else (x, y, w)
+    ).rows[0]
+    rel = 1e-5 if dtype == "float32" else 1e-12
+    assert row["loss"] == pytest.approx(row["val_loss"], rel=rel)
+    weights = [view for name, view in still.net.parameters().items() if name.endswith("W")]
+    penalty = sum(l1 * np.abs(W).sum() + l2 / 2 * (W**2).sum() for W in weights)
+    assert row.get("penalty", 0.0) == pytest.approx(penalty, rel=rel)
+    assert ("penalty" in row) == bool(l1 or l2)
+    # and with what step returns, the loss before each update with the penalty in it
+    fitted, stepped = (trainer_of(SGD(0.1), "mse", dtype, l1=l1, l2=l2) for _ in range(2))
+    history = fitted.fit(x, y, epochs=3, batch_size=batch, shuffle=False, sample_weight=w)
+    losses = by_hand(stepped, x, y, 3, batch, w)
+    assert [row["loss"] + row.get("penalty", 0.0) for row in history] == pytest.approx(losses, rel=rel)
+
+
+class Clock:
+    """Seconds that pass as a test says: a step that is captured takes 100, 99 of them to compile, a replayed one 1."""
+
+    def __init__(self, monkeypatch):
+        self.now = self.compiling = 0.0
+        run = Step.run
+
+        def timed(step, times):
+            captured = step.recording is None
+            run(step, times)
+            self.now += 100 * captured + (times - captured)
+            self.compiling += 99 * captured
+
+        monkeypatch.setattr(Step, "run", timed)
+        monkeypatch.setattr(loop, "compile_seconds", lambda: self.compiling)
+        for module in (loop, progress):
+            monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: self.now))
+
+
+def test_throughput_leaves_the_captured_steps_out(monkeypatch):
+    Clock(monkeypatch)
+    trainer = trainer_of()
+    first, second = trainer.fit(*data(), epochs=2, batch_size=16)  # 4 full batches and one of 6
+    assert (first["seconds"], second["seconds"]) == (203, 5)
+    assert (first["samples_per_s"], second["samples_per_s"]) == (48 / 3, 70 / 5)
+    assert first["tflops"] == 48 / 3 * trainer.flops_per_sample / 1e12
+
+
+@pytest.mark.parametrize(("batch", "seconds", "rest"), [(70, 100, 1), (40, 200, 2)])
+def test_throughput_leaves_compiling_out_where_every_step_is_captured(monkeypatch, batch, seconds, rest):
+    Clock(monkeypatch)
+    first, second = trainer_of().fit(*data(), epochs=2, batch_size=batch)
+    assert (first["seconds"], first["samples_per_s"]) == (seconds, 70 / rest)
+    assert (second["seconds"], second["samples_per_s"]) == (rest, 70 / rest)
+
+
+def test_time_left_leaves_the_captured_steps_out(monkeypatch, capsys):
+    Clock(monkeypatch)
+    trainer_of().fit(
+        *data(64), epochs=3, batch_size=16, progress=True
+    )  # 4 steps in an epoch, one of them captured
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[-1] for line in lines] == ["8s left", "4s left", "0s left"]
+    assert [line.split("  ")[-3] for line in lines] == ["16 samples/s"] * 3
 
 
 # ---- validation and early stopping ---------------------------------------------------------------------
@@ -162,18 +242,18 @@ def noisy(n, seed=0):
     return x, (x[:, :3] + np.random.default_rng(seed + 100).standard_normal((n, 3))).argmax(axis=1)
 
 
-def test_early_stopping_restores_the_best_weights():
+def test_early_stopping_restores_the_best_weights(device):
     x, y = noisy(20)
-    trainer, seen = trainer_of(SGD(1.0)), []
+    trainer, seen = trainer_of(SGD(1.0), device=device), []
     history = trainer.fit(
         x, y, epochs=400, batch_size=20, validation=noisy(50, seed=1), early_stopping=5,
-        callbacks=[lambda t, row: seen.append(t.net.flat.copy())],
+        callbacks=[lambda t, row: seen.append(host(t.net.flat).copy())],
     )  # fmt: skip
     best = int(np.argmin(history["val_loss"]))
     assert history.stopped == "early stopping"
     assert len(history) == best + 1 + 5
     assert best > 0
-    assert trainer.net.flat.tobytes() == seen[best].tobytes()
+    assert host(trainer.net.flat).tobytes() == seen[best].tobytes()
     assert trainer.evaluate(*noisy(50, seed=1))["loss"] == min(history["val_loss"])
 
 
@@ -273,6 +353,23 @@ def test_ctrl_c_in_the_last_callback_is_not_forgotten():
     assert len(history) == 1
 
 
+@pytest.mark.parametrize(("at", "epochs"), [(1, 0), (3, 0), (4, 1), (7, 1), (8, 2)])
+def test_ctrl_c_in_the_last_batch_of_an_epoch_ends_after_a_whole_epoch(monkeypatch, at, epochs):
+    run = Step.run
+
+    def press(step, times):
+        run(step, times)
+        if step.trainer.steps == at:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Step, "run", press)
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 1e-9)  # one step at a time
+    trainer = trainer_of()
+    history = trainer.fit(*data(64), epochs=5, batch_size=16, validation=data(30, seed=1))
+    assert history.stopped == "interrupted"
+    assert (trainer.steps, trainer.epoch, len(history)) == (at, epochs, epochs)
+
+
 @pytest.mark.skipif(not hasattr(os, "kill") or os.name == "nt", reason="Windows raises no SIGINT by os.kill")
 def test_ctrl_c_inside_an_epoch_ends_after_the_batch():
     x, y = data(20_000)
@@ -364,7 +461,21 @@ def test_weights_that_overflow_go_back_to_the_beginning_of_the_epoch(batch):
         ({"validation": (1,)}, InputError, r"validation: expected \(x, y\)"),
         ({"validation": 0.2}, InputError, r"validation: expected \(x, y\)"),
         ({"validation": data()[0]}, InputError, r"validation: expected \(x, y\)"),
-        ({"validation": (data()[0], data(9)[1])}, InputError, r"y: expected shape \(70,\), got \(9,\)"),
+        (
+            {"validation": (data()[0], data(9)[1])},
+            InputError,
+            r"^validation y: expected shape \(70,\), got \(9,\)",
+        ),
+        (
+            {"validation": (data()[0][:, :3], data()[1])},
+            InputError,
+            r"^validation x: expected 4 features per row, got 3",
+        ),
+        (
+            {"validation": (*data(), -np.ones(70))},
+            InputError,
+            r"^validation sample_weight: expected weights of at least 0, got -1",
+        ),
         ({"early_stopping": 3}, ConfigError, r"early_stopping: expected validation data to watch; got none"),
         (
             {"early_stopping": 0, "validation": data()},

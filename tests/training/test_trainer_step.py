@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import host
 
 import gpubp
 from gpubp import Network, Trainer
@@ -21,8 +22,8 @@ def data(n=40, seed=0, n_in=4, n_out=3, loss="mse"):
     return x, rng.uniform(0, 1, (n, n_out))
 
 
-def trainer_of(loss="mse", optimizer=None, dtype="float64", hidden="tanh", **options):
-    net = Network([4, 8, 3], hidden, dtype=dtype, seed=0)
+def trainer_of(loss="mse", optimizer=None, dtype="float64", hidden="tanh", device="cpu", **options):
+    net = Network([4, 8, 3], hidden, dtype=dtype, device=device, seed=0)
     return Trainer(net, loss, optimizer or SGD(0.1), **options)
 
 
@@ -30,30 +31,31 @@ def trainer_of(loss="mse", optimizer=None, dtype="float64", hidden="tanh", **opt
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_loss_is_that_before_the_update(loss):
-    trainer = trainer_of(loss)
+def test_the_loss_is_that_before_the_update(device, loss):
+    trainer = trainer_of(loss, device=device)
     x, y = data(loss=loss)
     for _ in range(5):
         expected, gradients = trainer.net.gradients(x, y, loss)
-        before = {n: v.copy() for n, v in trainer.net.parameters().items()}
+        before = {n: host(v).copy() for n, v in trainer.net.parameters().items()}
         got = trainer.step(x, y)
-        assert isinstance(got, float)
-        assert got == expected
+        assert isinstance(got, float) or device == "cuda"  # there it is read when it is asked for
+        assert float(got) == expected
         for name, view in trainer.net.parameters().items():  # every gradient is that of the old parameters
-            np.testing.assert_allclose(view, before[name] - 0.1 * gradients[name], rtol=1e-14, atol=1e-16)
+            after = before[name] - 0.1 * host(gradients[name])
+            np.testing.assert_allclose(host(view), after, rtol=1e-14, atol=1e-16)
     assert trainer.steps == 5
 
 
 @given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=8))
-def test_any_batch_size_from_call_to_call(sizes):
-    trainer, net = trainer_of(), Network([4, 8, 3], "tanh", dtype="float64", seed=0)
+def test_any_batch_size_from_call_to_call(device, sizes):
+    trainer, net = trainer_of(device=device), Network([4, 8, 3], "tanh", dtype="float64", seed=0)
     for k, size in enumerate(sizes):
         x, y = data(size, seed=k)
         loss, gradients = net.gradients(x, y, "mse")
         for name, view in net.parameters().items():
             view -= 0.1 * gradients[name]
-        assert trainer.step(x, y) == pytest.approx(loss, rel=1e-12)
-        np.testing.assert_allclose(trainer.net.flat, net.flat, rtol=1e-11, atol=1e-13)
+        assert float(trainer.step(x, y)) == pytest.approx(loss, rel=1e-12)
+        np.testing.assert_allclose(host(trainer.net.flat), net.flat, rtol=1e-11, atol=1e-13)
     assert trainer.steps == len(sizes)
 
 
@@ -67,19 +69,20 @@ def test_labels_and_probabilities_may_alternate():
     np.testing.assert_allclose(trainer.net.flat, twin.net.flat, rtol=1e-12, atol=1e-14)
 
 
-def test_penalties_join_loss_and_gradient_of_the_weights_alone():
+def test_penalties_join_loss_and_gradient_of_the_weights_alone(device):
     x, y = data()
-    plain = trainer_of()
+    plain = trainer_of(device=device)
     value, gradients = plain.net.gradients(x, y, "mse")
-    trainer = trainer_of(l1=0.01, l2=0.1)
-    before = {n: v.copy() for n, v in trainer.net.parameters().items()}
+    gradients = {n: host(gradient) for n, gradient in gradients.items()}
+    trainer = trainer_of(l1=0.01, l2=0.1, device=device)
+    before = {n: host(v).copy() for n, v in trainer.net.parameters().items()}
     weights = [v for n, v in before.items() if n.endswith("W")]
     penalty = sum(0.01 * np.abs(W).sum() + 0.05 * (W**2).sum() for W in weights)
-    assert trainer.step(x, y) == pytest.approx(value + penalty, rel=1e-14)
+    assert float(trainer.step(x, y)) == pytest.approx(value + penalty, rel=1e-14)
     for name, view in trainer.net.parameters().items():
         extra = 0.01 * np.sign(before[name]) + 0.1 * before[name] if name.endswith("W") else 0
         np.testing.assert_allclose(
-            view, before[name] - 0.1 * (gradients[name] + extra), rtol=1e-13, atol=1e-16
+            host(view), before[name] - 0.1 * (gradients[name] + extra), rtol=1e-13, atol=1e-16
         )
     assert trainer.evaluate(x, y)["loss"] == trainer.net.gradients(x, y, "mse")[0]  # evaluation counts none
 
@@ -96,16 +99,15 @@ def test_weight_decay_takes_the_biases_too():
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_weight_two_is_the_row_twice(loss):
+def test_weight_two_is_the_row_twice(device, loss):
     x, y = data(9, loss=loss)
     w = np.array([1, 2, 1, 1, 2, 3, 1, 0, 1])
-    weighted, repeated = trainer_of(loss), trainer_of(loss)
+    weighted, repeated = (trainer_of(loss, device=device) for _ in range(2))
     for _ in range(5):
-        got = weighted.step(x, y, w)
-        assert got == pytest.approx(
-            repeated.step(np.repeat(x, w, axis=0), np.repeat(y, w, axis=0)), rel=1e-12
-        )
-    np.testing.assert_allclose(weighted.net.flat, repeated.net.flat, rtol=1e-11, atol=1e-14)
+        got = float(weighted.step(x, y, w))
+        expected = float(repeated.step(np.repeat(x, w, axis=0), np.repeat(y, w, axis=0)))
+        assert got == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(host(weighted.net.flat), host(repeated.net.flat), rtol=1e-11, atol=1e-14)
 
 
 def test_weights_of_one_step_do_not_stay_for_the_next():
@@ -207,6 +209,23 @@ def test_a_stopped_trainer_goes_on_with_good_data():
     with pytest.raises(NumericalError):
         trainer.step(x, np.full_like(y, 3e38))  # its square overflows
     assert [trainer.step(x, y) for _ in range(3)] == [twin.step(x, y) for _ in range(3)]
+
+
+def test_an_update_that_overflows_the_weights_is_seen_by_the_next_step():
+    x, y = data()
+    trainer = trainer_of("mse", SGD(3e38), dtype="float32", hidden="relu")
+    assert np.isfinite(
+        trainer.step(x, 1e4 * y)
+    )  # finite loss, finite gradients: nothing was wrong before the update
+    assert trainer.steps == 1
+    assert not np.isfinite(trainer.net.flat).all()
+    found = r"training step 2: .*got NaN or infinity in parameter \d\.[Wb]; "
+    with pytest.raises(NumericalError, match=found + "the weights are lost, .*load others; lower"):
+        trainer.step(x, y)
+    fresh = trainer_of(dtype="float32", hidden="relu")
+    trainer.net.load_parameters(fresh.net.parameters())
+    trainer.optimizer = fresh.optimizer
+    assert trainer.step(x, y) == fresh.step(x, y)
 
 
 # ---- evaluation ----------------------------------------------------------------------------------------

@@ -1,0 +1,88 @@
+"""Where a GPU is out of memory for a training step: the largest batch that fits, in the error."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from gpubp.errors import DeviceMemoryError
+from gpubp.network import Network
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_SHARE = (
+    0.9  # of the room that is planned with: blocks are rounded up, and products of other shapes are tried
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A batch that was asked for; the bytes that gpubp's arrays held before; the examples of an epoch, if of one.
+
+    An epoch has a step over full batches and one over those that are left.
+    """
+
+    batch: int
+    held: int
+    examples: int = 0
+
+
+def find_room(net: Network, asked: Asked, make: Callable[[], None]) -> None:
+    """make(), which allocates a step, or a part of it.
+
+    Raises DeviceMemoryError that names the largest batch that fits, and that keeps nothing of the step alive.
+    """
+    try:
+        make()
+        return
+    except DeviceMemoryError as error:
+        room = error.free + error.allocated - asked.held  # once these steps are gone
+        fits = _largest(int(_SHARE * room) // bytes_per_example(net), asked)
+        cause = str(error).rpartition("; ")[0]
+        cause = cause.replace(": expected", f" for a batch of {asked.batch:,}: expected", 1)
+        known = (error.needed, error.free, error.allocated)
+    if fits < 1:
+        cure = "not even one example fits: take a smaller network, or free what else holds memory of this GPU"
+    else:
+        cure = f"take batches of {fits:,} examples, about the largest that fit, or a smaller network"
+    # Raised here and not above: as the cause of this error, the first one would keep the step's arrays alive.
+    raise DeviceMemoryError(f"{cause}; {cure}", *known)
+
+
+def _largest(rows: int, asked: Asked) -> int:
+    """The largest batch below the one that was asked for whose steps have at most `rows` rows together."""
+    for batch in range(min(rows, asked.batch - 1), 0, -1):
+        if batch + asked.examples % batch <= rows:
+            return batch
+    return 0
+
+
+def lets_go(method: Callable[P, T]) -> Callable[P, T]:
+    """A method whose errors of memory keep no arrays alive: those that the frames of the traceback hold.
+
+    An interactive session keeps its last error, and the next, smaller try would find the memory taken.
+    """
+
+    @functools.wraps(method)
+    def call(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return method(*arguments, **options)
+        except DeviceMemoryError as error:
+            raise error.with_traceback(None) from None
+
+    return call
+
+
+def bytes_per_example(net: Network) -> int:
+    """What a training step allocates for each example of its batch."""
+    real, storage = net.dtype.itemsize, net.backend.storage(net.dtype).itemsize
+    lowered = 0 if storage == real else storage
+    hidden = net.layers[:-1]
+    x, y = net.n_in * storage, max(net.n_out * real, 8)
+    z = net.n_out * (real + lowered)  # and its delta
+    # z and a, or a alone where the derivative takes that; and delta
+    kept = sum(layer.n_out * (2 if layer.activation.d_f_of_output is not None else 3) for layer in hidden)
+    weight, loss = real, real
+    return x + y + z + kept * storage + weight + loss
