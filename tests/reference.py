@@ -132,6 +132,14 @@ def loss_delta(name, activation, z, b, y, w):
     return float((share * losses).sum()), delta, delta.sum(axis=0), *sizes
 
 
+# ---- arrays of any device ------------------------------------------------------------------------------
+
+
+def host(array):
+    """The values of an array of the host or of a GPU, in NumPy."""
+    return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
 # ---- running one kernel --------------------------------------------------------------------------------
 
 _MARGIN = 64

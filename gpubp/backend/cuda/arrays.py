@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp.backend.base import Array, Backend, DType, Memory
+from gpubp.backend.window import Window
 
 from .inputs import accept
 from .lane import Lane
@@ -113,6 +115,14 @@ class CudaArrays(Backend):
 
     def memory(self) -> Memory:
         return Memory(self.context.pool.allocated, self.context.pool.peak)
+
+    def room(self) -> int | None:
+        return self.context.pool.free
+
+    def window(self, arrays: Sequence[tuple[tuple[int, ...], DType]]) -> Window:
+        from .window import CudaWindow
+
+        return CudaWindow(self, arrays)
 
 
 def is_on_device(array: Any) -> bool:

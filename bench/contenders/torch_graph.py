@@ -1,0 +1,13 @@
+"""PyTorch, the whole step with a fused, capturable Adam captured by hand into one CUDA graph."""
+
+from __future__ import annotations
+
+from . import Job, Work
+from ._torch import graph, set_precision, step_of
+
+DEVICES = ("cuda",)
+
+
+def setup(job: Job) -> Work:
+    set_precision(job)
+    return graph(job, step_of(job))

@@ -1,0 +1,104 @@
+"""One process of the comparison: prepares steps of one contender and times them when it is told to.
+
+python bench/worker.py CONTENDER          commands as JSON lines on standard input, answers on standard output
+
+{"do": "prepare", "job": {...}, "seconds": 60}    {"ready": seconds it took, "loss": after 20 steps} or {"failed": why}
+{"do": "measure", "job": {...}, "seconds": 0.2}   {"seconds": [per step, ...]} or {"failed": why}
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from contenders import Job, Work
+
+STEPS = 20  # after which losses are compared
+READINGS = 5  # of the clock in one measurement
+
+
+def make_job(values: dict[str, Any]) -> Job:
+    return Job(**{**values, "layers": tuple(values["layers"])})
+
+
+def prepare(module: Any, job: Job, seconds: float) -> tuple[Work, dict[str, Any]]:
+    """The step, made so often that all contenders stand after the same number of updates."""
+
+    late = TimeoutError(f"not prepared within {seconds:g} s")
+    rung = False
+
+    def give_up(*_: Any) -> None:
+        nonlocal rung
+        rung = True
+        raise late
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        start = time.perf_counter()
+        work = module.setup(job)
+        loss = None
+        if work.loss is not None:
+            work.run(STEPS - work.done)
+            work.sync()
+            loss = work.loss()
+        work.run(work.chunk)  # what a reading runs is compiled before the first
+        work.sync()
+        return work, {"ready": time.perf_counter() - start, "loss": loss}
+    except Exception:
+        if rung:
+            raise late from None  # a library that was being imported may have made another error of it
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def measure(work: Work, seconds: float, times: int) -> tuple[list[float], int]:
+    """Seconds per step, READINGS times, each over as many steps as fill their share of the time; how many these were.
+
+    `times` is where to begin looking for that number, 0 at first.
+    """
+    share, times = seconds / READINGS, max(work.chunk, times)
+    took = clock(work, times)
+    while took < share / 2 and times < 1_000_000:
+        times = max(2 * times, int(times * share / max(took, 1e-9)))
+        times = -(-times // work.chunk) * work.chunk
+        took = clock(work, times)
+    return [clock(work, times) / times for _ in range(READINGS)], times
+
+
+def clock(work: Work, times: int) -> float:
+    work.sync()
+    start = time.perf_counter()
+    work.run(times)
+    work.sync()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print must not stand among the answers
+    module = importlib.import_module(f"contenders.{sys.argv[1]}")
+    prepared: dict[Job, Work] = {}
+    times: dict[Job, int] = {}
+    for line in sys.stdin:
+        command = json.loads(line)
+        job = make_job(command["job"])
+        try:
+            if command["do"] == "prepare":
+                prepared[job], answer = prepare(module, job, command["seconds"])
+            else:
+                seconds, times[job] = measure(prepared[job], command["seconds"], times.get(job, 0))
+                answer = {"seconds": seconds}
+        except Exception as error:  # goes into the record; the other contenders go on
+            answer = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
