@@ -51,8 +51,9 @@ class Network:
         self.precision = _precision(precision, self.dtype)
         self.backend = get_backend(device).with_precision(self.dtype, self.precision)
         self._lock = threading.Lock()
-        self._allocate()
-        self.initialize(seed)
+        with self.backend.ordered():
+            self._allocate()
+            self.initialize(seed)
 
     # parameters
 
@@ -86,17 +87,19 @@ class Network:
             rng = np.random.default_rng(seed)
         except (TypeError, ValueError):
             raise InputError(f"seed: expected None or an integer of at least 0; got {seed!r}") from None
-        for k, layer in enumerate(self.layers):
-            draw = initializer(layer.initial or default_for(layer.activation.name))
-            self.backend.write(self._parameters[f"{k}.W"], draw(rng, (layer.n_in, layer.n_out)))
-            if layer.bias:
-                self.backend.write(self._parameters[f"{k}.b"], np.zeros(layer.n_out))
-        self.store()
+        with self.backend.ordered():
+            for k, layer in enumerate(self.layers):
+                draw = initializer(layer.initial or default_for(layer.activation.name))
+                self.backend.write(self._parameters[f"{k}.W"], draw(rng, (layer.n_in, layer.n_out)))
+                if layer.bias:
+                    self.backend.write(self._parameters[f"{k}.b"], np.zeros(layer.n_out))
+            self.store()
 
     def store(self) -> None:
         """Renews the copy that products read, after parameters were changed from outside; nothing where none is."""
         if self.stored is not None:
-            self.backend.cast(self.flat, self.stored)
+            with self.backend.ordered():
+                self.backend.cast(self.flat, self.stored)
 
     def views(self, flat: Array) -> dict[str, Array]:
         """Named views of a flat buffer laid out as the parameters: gradients, an optimizer's slot."""
@@ -310,7 +313,8 @@ class Network:
 
     def __reduce__(self) -> Any:
         """A copy or a pickle holds the architecture, the parameters on the host, and the name of the device."""
-        parameters = {name: self.backend.to_host(view).copy() for name, view in self._parameters.items()}
+        with self.backend.ordered():
+            parameters = {n: self.backend.to_host(view).copy() for n, view in self._parameters.items()}
         return _rebuild, (self.config(), parameters, self.backend.name)
 
     def __repr__(self) -> str:
@@ -365,7 +369,8 @@ def _precision(precision: str | None, dtype: np.dtype[Any]) -> str | None:
 
 def _rebuild(config: dict[str, Any], parameters: dict[str, npt.NDArray[Any]], device: str) -> Network:
     net = Network.from_config(config, device=device)
-    for name, values in parameters.items():  # as they are: a copy of a network that overflowed is one too
-        net.backend.write(net._parameters[name], values)
-    net.store()
+    with net.backend.ordered():
+        for name, values in parameters.items():  # as they are: a copy of a network that overflowed is one too
+            net.backend.write(net._parameters[name], values)
+        net.store()
     return net

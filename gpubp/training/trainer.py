@@ -201,20 +201,21 @@ class Trainer:
         from .fitting import fit
 
         limit = None if max_device_bytes is None else positive(max_device_bytes, "max_device_bytes")
-        return fit(
-            self,
-            x,
-            y,
-            epochs=positive(epochs, "epochs"),
-            batch_size=positive(batch_size, "batch_size"),
-            shuffle=shuffle,
-            validation=validation,
-            sample_weight=sample_weight,
-            callbacks=callbacks,
-            early_stopping=early_stopping,
-            progress=progress,
-            max_device_bytes=limit,
-        )
+        with self.net.backend.ordered():
+            return fit(
+                self,
+                x,
+                y,
+                epochs=positive(epochs, "epochs"),
+                batch_size=positive(batch_size, "batch_size"),
+                shuffle=shuffle,
+                validation=validation,
+                sample_weight=sample_weight,
+                callbacks=callbacks,
+                early_stopping=early_stopping,
+                progress=progress,
+                max_device_bytes=limit,
+            )
 
     def evaluate(
         self, x: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
@@ -248,8 +249,9 @@ class Trainer:
         """Writes everything that `load` needs to go on, into one .safetensors file; see `checkpoint`."""
         from .checkpoint import save
 
-        self.settle()
-        save(self, path, **extra)
+        with self.net.backend.ordered():
+            self.settle()
+            save(self, path, **extra)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Trainer:

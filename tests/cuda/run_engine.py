@@ -96,6 +96,32 @@ def test_every_precision(backend, hidden, dtype, precision, bound, widths):
         close(host(net, gradient), known[name], 3 * bound, name)
 
 
+@pytest.mark.parametrize("hidden", ["relu", "gelu_tanh", "identity"])
+@pytest.mark.parametrize("forward", ["fused", "separate"])
+@pytest.mark.parametrize("backward", ["with_db", "without_db", "separate"])
+def test_every_way_through_a_dense_layer(monkeypatch, hidden, forward, backward):
+    """Whatever the tuner chooses for either direction, the gradients are the same."""
+    backend, asked = stand_in.make_backend(), set()
+    plain = backend._products.tuner.choose
+
+    def choose(key, candidates, accept=None):
+        for what, way in (("dense_delta", backward), ("dense ", forward)):
+            if key.startswith(what):
+                asked.add(what)
+                return way
+        return plain(key, candidates, accept)
+
+    monkeypatch.setattr(backend._products.tuner, "choose", choose)
+    x, y, w = data()
+    net, reference = network(backend, hidden), network("cpu", hidden)
+    _, gradients = net.gradients(x, y, "half_sse", w)
+    _, known = reference.gradients(x, y, "half_sse", w)
+    for name, gradient in gradients.items():
+        close(host(net, gradient), known[name], 1e-13, name)
+    fuses_backward = hidden != "identity" and forward == "fused"
+    assert asked == ({"dense ", "dense_delta"} if fuses_backward else {"dense "})
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_every_loss(loss, weighted):
@@ -345,7 +371,10 @@ def test_too_little_memory_is_one_clear_error_and_less_works(monkeypatch):
     trainer = Trainer(network(), "mse", "adam", seed=0)
     used = sum(pool.used for pool in pools)
     monkeypatch.setattr(MemoryPool, "limit", used + 400_000)
-    with pytest.raises(DeviceMemoryError, match=r"out of memory on cuda:0 for a batch of 4,000: expected .* free bytes; got .* batches of"):
+    with pytest.raises(
+        DeviceMemoryError,
+        match=r"out of memory on cuda:0 for a batch of 4,000: expected .* free bytes; got .* batches of",
+    ):
         trainer.fit(x, y, epochs=1, batch_size=4000)
     trainer.fit(x[:500], y[:500], epochs=1, batch_size=100)
     assert CUDA.memory().peak >= CUDA.memory().allocated > 0

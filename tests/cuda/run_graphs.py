@@ -16,7 +16,7 @@ from sim_device import CudaError, Event, Stream, counts, current, streams
 from gpubp import Network, Trainer
 from gpubp.backend import State
 from gpubp.backend.cuda import recording as recording_module
-from gpubp.backend.cuda.recording import COPIES, capture
+from gpubp.backend.cuda.recording import COPIES, CudaLaunch, CudaRecording, capture
 from gpubp.kernels.activations import activation
 from gpubp.kernels.replay import CURSOR, STEP
 from gpubp.training.step import Step
@@ -151,6 +151,38 @@ def test_a_branch_computes_dw_beside_the_rest(precision):
             np.testing.assert_array_equal(mine, theirs)
 
 
+def test_a_branch_waits_and_is_waited_for():
+    """After, and before, whatever touches what it changes, or changes what it touches; at the end in any case."""
+    a, b, c, d = (CUDA.zeros((4,), np.float32) for _ in range(4))
+
+    def launch(reads, changes, aside=False):
+        operands = (*reads, *changes)
+
+        def issue():
+            addresses = [[x.data.ptr for x in arrays] for arrays in (reads, changes)]
+            CUDA._lane.stream.push(lambda: None, *addresses)
+
+        return CudaLaunch("", "", issue, operands, tuple(changes), 0, 0, 0, aside)
+
+    first, aside = launch((a,), (b,)), launch((b,), (c,), aside=True)
+    for after, waits in (
+        (launch((b,), (d,)), False),  # both only read b
+        (launch((a,), (d,)), False),
+        (launch((c,), (d,)), True),  # reads what is written aside
+        (launch((a,), (c,)), True),  # writes it too
+        (launch((a,), (b,)), True),  # writes what is read aside
+        (launch((a,), (b[2:],)), True),  # or a part of it
+    ):
+        recording = CudaRecording(CUDA._lane, branch=True)
+        for one in (first, aside, after):
+            recording.append(one)
+        recording.replay()
+        nodes = recording._graph.nodes
+        assert [nodes.index(node) for node in nodes[1].after] == [0]
+        assert (nodes[1] in nodes[2].after) == waits
+    CUDA.synchronize()
+
+
 def test_a_branch_that_is_joined_too_late_shows(monkeypatch):
     """What holds the update back is the conflict of its operands with those of dW."""
     monkeypatch.setattr(recording_module, "conflict", lambda a, b: False)
@@ -220,6 +252,26 @@ def test_flops_are_those_of_the_cpu():
         _, step = a_step(device, hidden="gelu_tanh")
         totals.append(sum(cost.flops for cost in step.recording.costs()))
     assert totals[0] == totals[1] == totals[2] > 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision"),
+    [
+        ("float64", None),
+        ("float32", None),
+        ("float32", "tf32"),
+        ("float32", "bfloat16"),
+        ("float32", "float16"),
+    ],
+)
+def test_every_product_has_the_precision_that_was_asked_for(dtype, precision):
+    net = Network([4, 16, 8, 3], "relu", device=CUDA, dtype=dtype, precision=precision, seed=0)
+    step = Step(Trainer(net, "mse", "adam", seed=0), 8, labels=False)
+    with net.backend.ordered():
+        step.run(1)
+    names = [launch.issue.name for launch in step.recording.launches if launch.name.startswith("gemm")]
+    assert len(names) == 8
+    assert {name.split()[3].split(">")[0] for name in names} == {precision or dtype}
 
 
 def test_recordings_belong_to_their_thread_and_scope():
