@@ -7,6 +7,8 @@ import operator
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from .errors import InputError
 
 
@@ -30,6 +32,17 @@ def real_number(value: Any) -> float:
         return float(value)
     except OverflowError:
         return math.nan
+
+
+def generator(seed: Any, name: str = "seed") -> np.random.Generator:
+    """A random generator of its own from None or an integer of at least 0; InputError otherwise."""
+    try:
+        number = None if seed is None else operator.index(seed)
+    except TypeError:
+        number = -1
+    if isinstance(seed, bool) or (number is not None and number < 0):
+        raise InputError(f"{name}: expected None or an integer of at least 0; got {seed!r}")
+    return np.random.default_rng(number)
 
 
 def on_gpu(value: Any) -> bool:

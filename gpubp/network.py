@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .backend import Backend, State, get_backend
 from .backend.base import Array
+from .checks import generator
 from .data import validate
 from .errors import ConfigError, InputError, unknown_name
 from .initializers import default_for, initializer
@@ -83,10 +84,7 @@ class Network:
 
     def initialize(self, seed: int | None = None) -> None:
         """Draws every W by its layer's initializer; biases become 0."""
-        try:
-            rng = np.random.default_rng(seed)
-        except (TypeError, ValueError):
-            raise InputError(f"seed: expected None or an integer of at least 0; got {seed!r}") from None
+        rng = generator(seed)
         with self.backend.ordered():
             for k, layer in enumerate(self.layers):
                 draw = initializer(layer.initial or default_for(layer.activation.name))

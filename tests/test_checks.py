@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpubp.checks import positive, real_number
+from gpubp.checks import generator, positive, real_number
 from gpubp.errors import InputError
 
 
@@ -26,3 +26,14 @@ def test_real_numbers(value):
 @pytest.mark.parametrize("value", [True, None, "1", 1j, 10**400])
 def test_what_is_no_real_number(value):
     assert np.isnan(real_number(value))
+
+
+@pytest.mark.parametrize("seed", [-1, 1.0, "1", True, np.random.default_rng(0), [1, 2]])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(InputError, match=r"^seed: expected None or an integer of at least 0; got "):
+        generator(seed)
+
+
+def test_generators_of_one_seed_are_alike():
+    assert generator(3).random() == generator(np.int64(3)).random() == np.random.default_rng(3).random()
+    assert generator(None).random() != generator(None).random()

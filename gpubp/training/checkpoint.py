@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp.backend import get_backend
-from gpubp.errors import GpubpError, StorageError
+from gpubp.errors import GpubpError, NumericalError, StorageError
 from gpubp.kernels.replay import SKIPPED, STEP
 from gpubp.storage import load_tensors, save_tensors
 
@@ -36,6 +36,11 @@ def save(
     Metadata: format, epoch, and config: network, loss, optimizer, schedule, counters, random state in JSON.
     """
     net, seen = trainer.net, trainer.state.read()
+    if not net.backend.all_finite(net.flat):
+        raise NumericalError(
+            f"{path}: expected finite parameters to write; got NaN or infinity; the file is as it was: the last good "
+            "one can be loaded from it"
+        )
     buffers = {"parameters": net.flat} | {f"slot{k}": slot for k, slot in enumerate(trainer.slots)}
     stopping = trainer.early_stopping
     if stopping is not None and stopping.parameters is not None:

@@ -32,7 +32,7 @@ def raise_if_stopped(trainer: Trainer, step: Step, good: Array | None = None) ->
         return
     net, ops = trainer.net, trainer.net.backend
     ops.write(trainer.state.counters[STOPPED : STOPPED + 1], [0])
-    where = first_not_finite(net, step.x, step.y, step.w, trainer.loss)
+    where = first_not_finite(net, step.x, step.y, step.w, trainer.loss) or _beyond(trainer)
     kept = "the weights are those before this step"
     if not ops.all_finite(net.flat):
         kept = "the weights are lost, an earlier update overflowed: load others"
@@ -61,8 +61,19 @@ def check_weights(trainer: Trainer, good: Array) -> None:
         )
 
 
-def first_not_finite(net: Network, x: Array, y: Array, w: Array, loss: Loss) -> str:
-    """The first place in the order of computation that is not finite, in words: a layer's output, or a gradient."""
+def _beyond(trainer: Trainer) -> str:
+    """What was not finite where loss and gradients of the data are: the penalty, or a batch that is gone."""
+    net, ops, state = trainer.net, trainer.net.backend, State(trainer.net.backend, 0)
+    if trainer.l1 or trainer.l2:
+        gradients = net.flat_gradients[: net.n_weights]
+        ops.penalty(net.flat[: net.n_weights], gradients, trainer.penalties, state)
+        if not (ops.all_finite(gradients) and math.isfinite(float(ops.to_host(state.stats)[LOSS]))):
+            return f"the penalty of l1={trainer.l1:g}, l2={trainer.l2:g}; lower them"
+    return "a batch before the last one, which was not kept"  # a GPU had been given more steps by then
+
+
+def first_not_finite(net: Network, x: Array, y: Array, w: Array, loss: Loss) -> str | None:
+    """The first place in the order of computation that is not finite, in words; None where all are finite."""
     ops = net.backend
     for name, view in net.parameters().items():
         if not ops.all_finite(view):
@@ -81,4 +92,4 @@ def first_not_finite(net: Network, x: Array, y: Array, w: Array, loss: Loss) -> 
                 return f"the gradient {name} of layer {k} ({layer!r})"
     if not math.isfinite(float(ops.to_host(state.stats)[LOSS])):
         return f"the loss {loss.name}, behind layer {len(net.layers) - 1}"
-    return "a batch before the last one, which was not kept"  # a GPU had been given more steps by then
+    return None

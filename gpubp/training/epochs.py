@@ -47,7 +47,7 @@ class Epochs:
         self.rates = ops.empty((per_epoch,), np.float64)
         self._good = ops.empty(trainer.net.flat.shape, trainer.net.dtype)  # the weights before the epoch
         self.feed = feed_of(trainer, data, batch, self.rates, weighted, limit)
-        self._seconds_per_step = CHUNK_SECONDS
+        self._seconds_per_step, self._chunk = CHUNK_SECONDS, 1
         self._captured = (0, 0.0)  # examples and seconds of this epoch's runs that were captured
 
     def epoch(self, shuffle: bool, interrupt: Interrupt, display: Progress | None) -> Row | None:
@@ -114,11 +114,14 @@ class Epochs:
         """`times` steps in chunks of about CHUNK_SECONDS, until Ctrl-C; the examples seen.
 
         A GPU runs one chunk while the next is launched, and is asked only at the end of the epoch whether one stopped.
+        Its first chunks take as long as their launches, whatever they contain, so a chunk at most doubles the last one.
         """
         done, ops = 0, self.trainer.net.backend
         while done < times and not interrupt.requested:
             chunk = max(1, min(times - done, int(CHUNK_SECONDS / max(self._seconds_per_step, 1e-9))))
             chunk = 1 if step.recording is None else chunk
+            if ops.asynchronous:
+                chunk = self._chunk = min(chunk, 2 * self._chunk)
             warm, start = step.recording is not None, time.perf_counter()
             step.run(chunk)
             if ops.asynchronous:

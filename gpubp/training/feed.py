@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -107,7 +108,7 @@ class Windows:
     def epoch(self, order: Order) -> Iterator[tuple[Step, int]]:
         trainer, ops = self.trainer, self.trainer.net.backend
         parts = [order[start : start + self.rows] for start in range(0, self.n, self.rows)]
-        with ThreadPoolExecutor(1, "gpubp-window") as thread:
+        with self._all_copied(), ThreadPoolExecutor(1, "gpubp-window") as thread:
             coming: Future[None] | None = thread.submit(self._fill, 0, parts[0])
             for k, part in enumerate(parts):
                 assert coming is not None
@@ -126,6 +127,15 @@ class Windows:
                 window.used()
                 if trainer.counter(STOPPED):
                     return
+
+    @contextmanager
+    def _all_copied(self) -> Iterator[None]:
+        """Whatever ends the epoch, later launches, whose arrays may get the windows' memory, come after all copies."""
+        try:
+            yield
+        finally:
+            for window in self.windows:
+                window.use()
 
     def _fill(self, k: int, rows: Order) -> None:
         """Gathers examples into a window's host side and has them copied."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp.backend import State
-from gpubp.checks import positive, real_number
+from gpubp.checks import generator, positive, real_number
 from gpubp.errors import ConfigError, DeviceMemoryError, InputError
 from gpubp.kernels.loss_scale import START
 from gpubp.kernels.losses import LOSS
@@ -67,10 +67,7 @@ class Trainer:
         self.l1, self.l2 = _strength(l1, "l1"), _strength(l2, "l2")
         self.total_steps_given = total_steps is not None
         self.total_steps = None if total_steps is None else positive(total_steps, "total_steps")
-        try:
-            self.rng = np.random.default_rng(seed)
-        except (TypeError, ValueError):
-            raise InputError(f"seed: expected None or an integer of at least 0; got {seed!r}") from None
+        self.rng = generator(seed)
         self.history, self.epoch = History(), 0
         self.early_stopping: EarlyStopping | None = None
         self.resumed = False  # loaded from a file, and not trained since

@@ -42,7 +42,8 @@ def prepare_update(real, coefficients, width=1):
 
     gradients (n,) of `real`, hyper and scaling float64, counters int64, c (COEFFICIENTS + 1,) of `real` written. A
     gradient that is not finite sets counters[OVERFLOWED] where the loss scale is dynamic and not yet at its smallest,
-    else counters[STOPPED]; all threads that do write the same number. Skipped steps do not count in the rule's t.
+    else counters[STOPPED]; all threads that do write the same number. Where the loss has set counters[STOPPED] neither
+    is touched. Skipped steps do not count in the rule's t.
     """
     count = _count(coefficients)
     load, load_one = loader(real, real, width), loader(real, real, 1)
@@ -50,10 +51,12 @@ def prepare_update(real, coefficients, width=1):
 
     @inlined
     def stop(scaling, counters):
-        if scaling[DYNAMIC] != 0 and scaling[SCALE] > SMALLEST:
-            counters[OVERFLOWED] = 1
-        elif counters[STOPPED] == 0:
-            counters[STOPPED] = GRADIENT_NOT_FINITE
+        # Nothing ends a step that the loss stopped: an overflow noted here would skip the first one after it.
+        if counters[STOPPED] == 0:
+            if scaling[DYNAMIC] != 0 and scaling[SCALE] > SMALLEST:
+                counters[OVERFLOWED] = 1
+            else:
+                counters[STOPPED] = GRADIENT_NOT_FINITE
 
     def kernel(gradients, hyper, counters, scaling, c):
         first, threads, n = cuda.grid(1), cuda.gridsize(1), gradients.shape[0]

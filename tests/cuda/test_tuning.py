@@ -14,6 +14,7 @@ from fake_device import array, machine
 from gpubp.backend.cuda.choices import ChoiceFile
 from gpubp.backend.cuda.products import Products
 from gpubp.backend.cuda.tuning import Tuner, device_identity, fastest, measure
+from gpubp.errors import DeviceError, DeviceMemoryError
 
 IDENTITY = {"gpu": "a", "cublaslt": "1"}
 
@@ -69,6 +70,23 @@ def test_the_fastest_is_chosen_and_not_measured_again(device):
 def test_times_are_those_of_one_launch_whether_captured_or_not(device):
     works = {"graph": Work(device, 0.25), "eager": Work(device, 0.5, capturable=False)}
     assert measure(works, device.context) == pytest.approx({"graph": 0.25, "eager": 0.5})
+
+
+def refused(kind=DeviceError):
+    def candidate():
+        raise kind("refused the launch")
+
+    return candidate
+
+
+def test_what_cannot_be_launched_is_left_out(device, caplog):
+    tuner, works = Tuner(device.context, IDENTITY), names(device, slow=0.3, fast=0.1)
+    assert tuner.choose("key", {"broken": refused(), **works}) == "fast"
+    assert "broken is not used: refused the launch" in caplog.text
+    with pytest.raises(DeviceError, match="refused the launch"):
+        tuner.choose("other", {"a": refused(), "b": refused()})
+    with pytest.raises(DeviceMemoryError):
+        tuner.choose("third", {"a": refused(lambda text: DeviceMemoryError(text, 1, 0, 0)), **works})
 
 
 def test_a_small_gain_does_not_unseat_the_first():

@@ -77,6 +77,20 @@ def check_update(s: Storage, name: str, n: int, wide: bool, bad: float | None, d
             same(mine[k], buffers[k], f"stopped {what}, buffer {k}", exact=True)
     if not plain:
         same(copy, before if bad is not None else s.store(mine[0]), f"{what}, copy", exact=True)
+    stopped = counters_of(step=6, skipped=2, stopped=LOSS_NOT_FINITE)
+    launch(
+        updates.prepare_update,
+        (s.real,),
+        (rule.coefficients, w_flat),
+        layout,
+        scaled,
+        hyper,
+        stopped,
+        scaling,
+        c,
+    )
+    expected = [0, 6, LOSS_NOT_FINITE, 0, 2]
+    assert list(stopped[[CURSOR, STEP, STOPPED, OVERFLOWED, SKIPPED]]) == expected, what
 
 
 def check_penalty(s: Storage, n: int, wide: bool) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpubp
+from gpubp.backend.window import Window
 from gpubp.errors import InputError, NumericalError
 from gpubp.training import feed
 
@@ -55,6 +56,32 @@ def test_a_stop_in_a_window_is_seen_there():
     with pytest.raises(NumericalError, match=r"training step 6: .*layer"):
         trainer.fit(x, np.zeros((40, 3)), epochs=1, batch_size=4, shuffle=False, max_device_bytes=400)
     assert np.isfinite(net.flat).all()
+
+
+@pytest.mark.parametrize("stop", ["the end", "in the middle", "an error"])
+def test_whatever_ends_an_epoch_later_launches_come_after_all_copies(monkeypatch, stop):
+    """A copy that nobody waits for would write into memory that was freed and given to others."""
+    events = []
+    for name in ("load", "use"):
+        made = getattr(Window, name)
+        monkeypatch.setattr(
+            Window, name, lambda self, *a, n=name, m=made: (events.append((n, id(self))), m(self, *a))[1]
+        )
+    trainer = trained(3, 3, None, labels=False, epochs=1)
+    data, rates = (np.ones((40, 5), np.float32), np.ones((40, 3), np.float32)), np.ones(10)
+    windows = feed.Windows(trainer, data, 4, rates, 8)
+    try:
+        for k, _ in enumerate(windows.epoch(np.arange(40))):
+            if k == 1 and stop == "in the middle":
+                break
+            if k == 1 and stop == "an error":
+                raise RuntimeError(stop)
+    except RuntimeError:
+        assert stop == "an error"
+    for window in windows.windows:
+        calls = [name for name, which in events if which == id(window)]
+        assert "load" in calls
+        assert calls[-1] == "use"
 
 
 @pytest.mark.parametrize("limit", [0, -1, 2.5, "1GB", True])

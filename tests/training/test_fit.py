@@ -110,6 +110,18 @@ def test_chunks_of_any_length_make_the_same_steps(monkeypatch):
     assert len(set(found)) == 1
 
 
+def test_chunks_on_a_device_that_runs_behind_grow_by_doubling(monkeypatch):
+    """A launch returns at once: from its seconds alone the third chunk would be the whole epoch."""
+    chunks, run = [], Step.run
+    trainer = trainer_of()
+    monkeypatch.setattr(type(trainer.net.backend), "asynchronous", True)
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 1e9)
+    monkeypatch.setattr(Step, "run", lambda step, times: (chunks.append(times), run(step, times))[1])
+    x, y = data(300)
+    trainer.fit(x, y, epochs=1, batch_size=8, shuffle=False)
+    assert chunks == [1, 1, 2, 4, 8, 16, 5, 1]  # 37 steps of 8 examples, one of 4
+
+
 def test_a_second_fit_goes_on():
     x, y = data()
     once, twice = trainer_of(Adam(0.01)), trainer_of(Adam(0.01))

@@ -297,3 +297,21 @@ def test_plateau_alone_holds_the_rate():
     trainer = trainer_of(schedule=Plateau())
     trainer.step(*data())
     assert trainer.lr_at(1) == 0.1
+
+
+def test_an_overflow_of_the_penalty_is_named():
+    trainer = gpubp.Trainer(gpubp.Network([3, 2], seed=0), "mse", gpubp.SGD(0.1), l2=1e300)
+    with pytest.raises(
+        NumericalError, match=r"training step 1: .*the penalty of l1=0, l2=1e\+300; lower them"
+    ):
+        trainer.step(np.ones((4, 3)), np.ones((4, 2)))
+
+
+def test_parameters_that_overflowed_are_not_written(tmp_path):
+    trainer = gpubp.Trainer(gpubp.Network([3, 2], seed=0), "mse", gpubp.SGD(0.1))
+    trainer.save(tmp_path / "m.safetensors")
+    before = (tmp_path / "m.safetensors").read_bytes()
+    trainer.net.flat[0] = np.nan
+    with pytest.raises(NumericalError, match=r"m\.safetensors: expected finite parameters"):
+        trainer.save(tmp_path / "m.safetensors")
+    assert (tmp_path / "m.safetensors").read_bytes() == before

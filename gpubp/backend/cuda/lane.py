@@ -63,9 +63,9 @@ class Lane:
     @property
     def workspace(self) -> Any:
         """Memory that the products of this lane use beside their operands."""
-        if self._main is None:
-            return self.context.workspace
-        with self._making:
+        with self._making:  # made once: products keep its address
+            if self._main is None:
+                return self.context.workspace
             if self._workspace is None:
                 import cupy
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from gpubp.errors import DeviceError, DeviceMemoryError
+
 from .choices import ChoiceFile, plain_choices
 from .recording import capture
 
@@ -142,14 +144,33 @@ def fastest(milliseconds: Mapping[str, float]) -> str:
 
 
 def measure(candidates: Mapping[str, Candidate], context: Context) -> dict[str, float]:
-    """Median milliseconds per launch of each candidate, measured in turns so that all see the same clock rates."""
+    """Median milliseconds per launch of each candidate, measured in turns so that all see the same clock rates.
+
+    A candidate that the library offers and then refuses to launch is left out; DeviceError where all are refused.
+    """
     with context.use():
-        bursts = {name: _burst(candidate, context) for name, candidate in candidates.items()}
+        bursts = _bursts(candidates, context)
         times: dict[str, list[float]] = {name: [] for name in bursts}
         for _ in range(ROUNDS):
             for name, (run, launches) in bursts.items():
                 times[name].append(_elapsed(run, context.stream) / launches)
     return {name: statistics.median(each) for name, each in times.items()}
+
+
+def _bursts(candidates: Mapping[str, Candidate], context: Context) -> dict[str, tuple[Candidate, int]]:
+    """`_burst` of each candidate that can be launched."""
+    bursts, refused = {}, DeviceError("no way to launch was offered")
+    for name, candidate in candidates.items():
+        try:
+            bursts[name] = _burst(candidate, context)
+        except DeviceMemoryError:
+            raise
+        except DeviceError as error:
+            refused = error
+            _log.warning("%s is not used: %s", name, error)
+    if not bursts:
+        raise refused
+    return bursts
 
 
 def _burst(candidate: Candidate, context: Context) -> tuple[Candidate, int]:
