@@ -12,7 +12,7 @@ import numpy as np
 
 from gpubp.errors import ConfigError
 
-from .show import as_options, counted, network_line, number
+from .show import as_options, counted, in_memory, network_line, number
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -138,7 +138,9 @@ def _random_problem(arguments: argparse.Namespace, rows: int, seed: int) -> tupl
     hidden = [8, 8] if arguments.hidden is None else arguments.hidden
     activation = arguments.activation or "tanh"
     device = arguments.device or "auto"
-    net = Network([5, *hidden, 3], activation, device=device, dtype="float64", seed=seed)
+    widths = [5, *hidden, 3]
+    with in_memory(widths, "hidden"):
+        net = Network(widths, activation, device=device, dtype="float64", seed=seed)
     rng = np.random.default_rng(seed)
     for name, view in net.parameters().items():
         if name.endswith(".b"):  # at 0, an example that no unit takes would put the next layer on relu's kink
@@ -173,15 +175,17 @@ def _trainer(arguments: argparse.Namespace) -> Any:
     from gpubp.network import Network
     from gpubp.training import Trainer
 
-    net = Network(
-        arguments.layers or [784, 512, 512, 10],
-        arguments.activation or "relu",
-        device=arguments.device or "auto",
-        dtype=arguments.dtype or "float32",
-        precision=arguments.precision,
-        seed=0,
-    )
-    return Trainer(net, arguments.loss or "softmax_cross_entropy", arguments.optimizer or "adam", seed=0)
+    widths = arguments.layers or [784, 512, 512, 10]
+    with in_memory(widths, "layers"):
+        net = Network(
+            widths,
+            arguments.activation or "relu",
+            device=arguments.device or "auto",
+            dtype=arguments.dtype or "float32",
+            precision=arguments.precision,
+            seed=0,
+        )
+        return Trainer(net, arguments.loss or "softmax_cross_entropy", arguments.optimizer or "adam", seed=0)
 
 
 def _refuse(arguments: argparse.Namespace, *names: str) -> None:

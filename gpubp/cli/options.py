@@ -55,9 +55,14 @@ def new_options(arguments: argparse.Namespace, data: Dataset) -> Options:
         )  # the library says that the name is unknown
     if options["seed"] is None:
         options["seed"] = secrets.randbelow(2**31)
+    check_watched(options)
+    return options
+
+
+def check_watched(options: Options) -> None:
+    """ConfigError where early stopping has no validation part."""
     if options["early_stopping"] is not None and options["val"] == 0:
         raise ConfigError("--early-stopping: expected a validation part to watch; got none; use --val 0.1")
-    return options
 
 
 def absolute(data_dir: str | None) -> str | None:

@@ -188,6 +188,7 @@ def use_best(trainer: Trainer) -> None:
     stopping = trainer.early_stopping
     if stopping is not None and stopping.parameters is not None:
         trainer.net.backend.write(trainer.net.flat, stopping.parameters)
+        trainer.net.store()
 
 
 def _from_tensors(tensors: dict[str, Array]) -> Run:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 
 from gpubp.backend import Backend, devices
+from gpubp.errors import ConfigError
 from gpubp.errors import counted as counted
 from gpubp.network import Network
 
@@ -44,3 +48,18 @@ def network_line(net: Network) -> str:
     return (
         f"network   {widths}, {', '.join(names)}, {counted(net.n_parameters, 'parameter')}, {net.dtype.name}"
     )
+
+
+@contextlib.contextmanager
+def in_memory(widths: Sequence[int], option: str) -> Iterator[None]:
+    """Around what allocates the parameters of a network; ConfigError that names the option where they do not fit."""
+    parameters = sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(widths))
+    try:
+        if parameters > sys.maxsize // 16:
+            raise MemoryError  # NumPy would speak of a bad shape: no array has that many bytes
+        yield
+    except MemoryError:
+        raise ConfigError(
+            f"--{option}: expected a network that fits in memory; got one of {counted(parameters, 'parameter')} "
+            f"({'-'.join(map(str, widths))}); use a smaller --{option}"
+        ) from None

@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from gpubp.data import Dataset, load, split
-from gpubp.errors import ConfigError, NumericalError
+from gpubp.errors import ConfigError, InputError, NumericalError
 from gpubp.network import Network
 from gpubp.optimizers import optimizer
 from gpubp.storage import checkpoint_path, new_run_directory, next_run_directory
@@ -15,10 +15,19 @@ from gpubp.training import Trainer
 
 from .fingerprint import check_same_data
 from .job import Job, Parts
-from .options import Options, data_dir, fit_to, new_options, resumed_options, updates_per_epoch
+from .options import (
+    LEAST_ROWS_TO_SPLIT,
+    Options,
+    check_watched,
+    data_dir,
+    fit_to,
+    new_options,
+    resumed_options,
+    updates_per_epoch,
+)
 from .run import Run, load_run
 from .score import print_scores, score
-from .show import counted, device_line, network_line, number
+from .show import counted, device_line, in_memory, network_line, number
 
 INTERRUPTED = 130
 
@@ -68,7 +77,7 @@ def _started(arguments: argparse.Namespace) -> Job:
             f"loss 'softmax_cross_entropy': expected classes; {source} has values; use --loss mse, or --task "
             "classification"
         )
-    part, held_out = split(data, options["val"], seed=options["seed"])
+    part, held_out = _split(arguments, data, options)
     fit_to(options, len(part))
     run = Run.learn(data, part, held_out, options)
     trainer = _trainer(run, options)
@@ -79,6 +88,19 @@ def _started(arguments: argparse.Namespace) -> Job:
     return Job(checkpoint_path(folder), trainer, run, parts)
 
 
+def _split(arguments: argparse.Namespace, data: Dataset, options: Options) -> tuple[Dataset, Dataset | None]:
+    """The part to train and the one to validate; the latter is None where the default share leaves no row for it."""
+    try:
+        return split(data, options["val"], seed=options["seed"])
+    except InputError as error:
+        if arguments.val is not None:
+            message = str(error).replace("validation fraction", "--val", 1)
+            raise InputError(f"{arguments.data}: {message}") from None
+        options["val"] = 0.0
+        check_watched(options)
+        return data, None
+
+
 def _parts(
     run: Run, trainer: Trainer, source: str, part: Dataset, held_out: Dataset | None, test: Dataset | None
 ) -> Parts:
@@ -87,23 +109,25 @@ def _parts(
 
 
 def _trainer(run: Run, options: Options) -> Trainer:
-    net = Network(
-        [run.n_features, *options["hidden"], run.n_outputs],
-        activation=options["activation"],
-        device=options["device"],
-        dtype=options["dtype"],
-        precision=options["precision"],
-        seed=options["seed"],
-    )
-    return Trainer(
-        net,
-        options["loss"],
-        optimizer(options["optimizer"], lr=options["lr"]),
-        l2=options["l2"],
-        schedule=options["schedule"],
-        total_steps=options["epochs"] * updates_per_epoch(options, run.data["train"]),
-        seed=options["seed"],
-    )
+    widths = [run.n_features, *options["hidden"], run.n_outputs]
+    with in_memory(widths, "hidden"):
+        net = Network(
+            widths,
+            activation=options["activation"],
+            device=options["device"],
+            dtype=options["dtype"],
+            precision=options["precision"],
+            seed=options["seed"],
+        )
+        return Trainer(
+            net,
+            options["loss"],
+            optimizer(options["optimizer"], lr=options["lr"]),
+            l2=options["l2"],
+            schedule=options["schedule"],
+            total_steps=options["epochs"] * updates_per_epoch(options, run.data["train"]),
+            seed=options["seed"],
+        )
 
 
 def _run_name(name: str) -> str:
@@ -135,6 +159,9 @@ def _print_head(job: Job, arguments: argparse.Namespace) -> None:
     run, trainer, options = job.run, job.trainer, job.run.options
     what = counted(run.n_outputs, "class" if run.classes else "target")
     parts = f"{number(run.data['train'])} to train, {number(run.data['validation'])} to validate"
+    if options["val"] == 0 and arguments.val is None and not arguments.resume:
+        few = run.data["rows"] < LEAST_ROWS_TO_SPLIT
+        parts += f" ({f'fewer than {LEAST_ROWS_TO_SPLIT} rows' if few else 'hardly any class has two rows'})"
     test = f"; test part of {counted(len(job.test), 'row')} kept for the end" if job.test else ""
     print(
         f"data      {arguments.data}: {counted(run.data['rows'], 'row')}, {counted(run.n_features, 'feature')}, {what}"

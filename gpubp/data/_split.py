@@ -9,9 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.data._dataset import Dataset
-from gpubp.errors import InputError
+from gpubp.errors import InputError, counted
 
 Array = NDArray[Any]
+
+# Data made with default_rng(seed) and split with the same seed would meet the generator's stream again, and give
+# its smallest values of each class to validation. Constant: the rows of a seed stay the same.
+_SALT = 0x53504C4954
 
 
 def split(dataset: Dataset, fraction: float, *, seed: int) -> tuple[Dataset, Dataset | None]:
@@ -30,24 +34,27 @@ def split(dataset: Dataset, fraction: float, *, seed: int) -> tuple[Dataset, Dat
     if fraction == 0:
         return dataset, None
     strata = dataset.y if dataset.task == "classification" else None
-    chosen = chosen_rows(len(dataset.x), strata, float(fraction), seed)
+    stream = np.random.SeedSequence([_SALT, _seed(seed)])
+    chosen = chosen_rows(len(dataset.x), strata, float(fraction), stream)
     if not chosen.any():
+        single = strata is not None and bool((np.bincount(strata) < 2).all())
+        cure = "more rows of a class (each has one)," if single else "a larger fraction, more rows,"
         raise InputError(
             f"validation fraction: expected at least one row for validation, got {fraction} of "
-            f"{len(dataset.x)} rows, which is none; use a larger fraction, more rows, or 0 for no validation."
+            f"{counted(len(dataset.x), 'row')}, which is none; use {cure} or 0 for no validation."
         )
     train = dataset.take(np.flatnonzero(~chosen))
     return train, dataset.take(np.flatnonzero(chosen), keep_test=False)
 
 
-def chosen_rows(n: int, strata: Array | None, fraction: float, seed: int) -> Array:
+def chosen_rows(n: int, strata: Array | None, fraction: float, seed: int | np.random.SeedSequence) -> Array:
     """A mask (n,) of the rows that validation takes, drawn within each stratum."""
     groups = np.zeros(n, np.int64) if strata is None else np.asarray(strata)
     counts = np.bincount(groups)
     take = allotment(counts, fraction)
     # Raw bits of the generator, not its permutation: only these are promised to stay as they are
     # across NumPy versions, and a fixed test part must not move.
-    order = np.lexsort((np.random.PCG64(_seed(seed)).random_raw(n), groups))
+    order = np.lexsort((np.random.PCG64(seed).random_raw(n), groups))
     starts = np.cumsum(counts) - counts
     rank = np.empty(n, np.int64)
     rank[order] = np.arange(n) - np.repeat(starts, counts)

@@ -195,6 +195,17 @@ def test_cures_are_options(refused, tmp_path):
     assert message.rstrip().endswith("use --task regression for measurements.")
 
 
+@pytest.mark.parametrize("width", [10**7, 2 * 10**9])  # too large for a machine, and for an array
+def test_a_network_that_does_not_fit_names_its_widths(refused, flowers_csv, tmp_path, width):
+    wide = f"{width},{width}"
+    message = refused("train", flowers_csv, "--hidden", wide, "--out", "r", naming="; use a smaller --hidden")
+    assert f"parameters (3-{width}-{width}-3)" in message
+    assert "--batch-size" not in message
+    refused("gradcheck", "--hidden", wide, naming="; use a smaller --hidden")
+    refused("explain", "--layers", f"4,{wide}", naming="; use a smaller --layers")
+    assert [path.name for path in tmp_path.iterdir()] == ["flowers.csv"]
+
+
 def test_warnings_are_one_line(gpubp, capsys):
     import warnings
 

@@ -97,25 +97,82 @@ def test_scaling_is_learned_on_the_training_part_alone(gpubp, flowers_csv):
 
 @pytest.mark.parametrize(("low", "high"), [(0, 16), (-3, 5), (0, 1)])
 def test_pixels_share_one_scale_and_dark_ones_stay_small(low, high):
-    x = np.random.default_rng(0).integers(low, high + 1, (200, 8)).astype(np.float32)
+    x = np.random.default_rng(0).integers(low, high + 1, (200, 32)).astype(np.float32)
     x[:, 0] = low
     x[1:, 1] = low
     words, standardizer = scaling.input_scaling(x)
     assert words == scaling.SHARED
     z = standardizer.transform(x)
-    assert np.abs(z).max() < 4
+    assert np.abs(z).max() < 5
     assert not z[:, 0].any()
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(np.square(z).mean(), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("white", [1, 16, 255])
+def test_digits_keep_one_scale(white):
+    x = data.load("digits").x * np.float32(white)
+    words, standardizer = scaling.input_scaling(x)
+    assert words == scaling.SHARED
+    np.testing.assert_allclose(standardizer.mean, x.mean(axis=0, dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(standardizer.scale, 0.27128976204666755 * white, rtol=1e-12)
+
+
+def test_a_pixel_that_is_lit_by_one_grey_level_is_a_pixel():
+    x = np.random.default_rng(0).integers(0, 256, (500, 64))
+    x[:, :32] = np.where(np.arange(500) == 0, 255, np.where(np.arange(500) == 1, 0, x[:, :32].T)).T
+    x[:, 32:40] = 7
+    x[0, 32:36] = 8
+    for units in (np.float64(1), np.float32(1 / 255)):
+        assert scaling.input_scaling(x * units)[0] == scaling.SHARED
+
+
+def _two_units():
+    """Of 40 columns 30 are percentages, the others are small."""
+    x = np.random.default_rng(0).random((300, 40)) * np.repeat([100, 0.3], [30, 10])
+    x[0], x[1, :30] = 0, 100
+    return x
+
+
+def _percentages(n):
+    x = np.random.default_rng(0).integers(0, 101, (300, n))
+    x[0], x[1] = 0, 100
+    return x
+
+
 @pytest.mark.parametrize(
-    "x", [np.zeros((5, 3)), np.arange(12.0).reshape(4, 3) * [1, 10, 100], np.ones((1, 1))]
+    "x",
+    [
+        np.zeros((5, 3)),
+        np.zeros((5, 64)),
+        np.arange(12.0).reshape(4, 3) * [1, 10, 100],
+        np.ones((1, 1)),
+        _two_units(),
+        _percentages(1),
+        _percentages(31),
+    ],
 )
 def test_other_features_have_scales_of_their_own(x):
     words, standardizer = scaling.input_scaling(x)
     assert words == scaling.OWN
     np.testing.assert_array_equal(standardizer.scale, data.Standardizer.fit(x).scale)
+
+
+@pytest.mark.parametrize("table", ["one range in the other", "percentages"])
+def test_tables_of_different_units_are_learned(gpubp, tmp_path, table):
+    rng = np.random.default_rng(0)
+    if table == "percentages":
+        x = np.c_[rng.integers(0, 101, (600, 3)), rng.random((600, 2)) * 0.01]
+        x[0], x[1, :3] = 0, 100
+        y = x[:, 3] > 0.005
+    else:
+        x = np.c_[rng.random(600), rng.random(600) * 10_000 - 5000]
+        y = x[:, 0] > 0.5
+    names = ",".join("abcde"[: x.shape[1]])
+    np.savetxt(tmp_path / "t.csv", np.c_[x, y], "%.9g", ",", header=f"{names},y", comments="")
+    result = gpubp("train", "t.csv", "--hidden", "64", "--val", 0.3, "--seed", 0, "--out", "r")
+    assert result.code == 0, result.err
+    assert float(re.search(r"^validation accuracy ([\d.]+) %$", result.out, re.MULTILINE)[1]) > 95
 
 
 def test_the_test_part_is_not_read_before_the_end(gpubp, monkeypatch):
@@ -184,7 +241,7 @@ def test_a_few_rows_and_a_batch_larger_than_the_data(gpubp, tmp_path):
     (tmp_path / "two.csv").write_text("a,b\n1,0\n2,1\n")
     result = gpubp("train", "two.csv", "--batch-size", 1000, "--epochs", 2, "--out", "r")
     assert result.code == 0, result.err
-    assert "0 to validate" in result.out
+    assert "0 to validate (fewer than 20 rows)\n" in result.out
     (tmp_path / "one.csv").write_text("a,b\n1,0.5\n")
     assert gpubp("train", "one.csv", "--epochs", 2, "--out", "s").code == 0
 
@@ -192,10 +249,27 @@ def test_a_few_rows_and_a_batch_larger_than_the_data(gpubp, tmp_path):
 def test_no_validation(gpubp, flowers_csv):
     result = gpubp("train", flowers_csv, "--val", 0, "--epochs", 2, "--out", "r")
     assert result.code == 0
-    assert "0 to validate" in result.out
+    assert "0 to validate\n" in result.out
     assert "val_" not in result.out
     assert "validation loss" not in result.out
     assert set(read_history("r/history.csv")[0]) >= {"epoch", "loss"}
+
+
+def test_labels_that_differ_in_every_row_are_trained_without_validation(gpubp, refused, tmp_path):
+    path = tmp_path / "ids.csv"
+    path.write_text("a,b,y\n" + "".join(f"{i},{i % 7},id{i}\n" for i in range(50)))
+    quick = ("--epochs", 1, "--hidden", "4")
+    result = gpubp("train", path, *quick, "--out", "r")
+    assert result.code == 0, result.err
+    assert "50 to train, 0 to validate (hardly any class has two rows)\n" in result.out
+    resumed = gpubp("train", path, "--epochs", 1, "--out", "r", "--resume")
+    assert (resumed.code, "0 to validate\n" in resumed.out) == (0, True)
+    message = refused("train", path, *quick, "--val", 0.1, "--out", "s", naming=f"{path}: --val: expected")
+    assert "use more rows of a class (each has one), or 0 for no validation" in message
+    refused(
+        "train", path, *quick, "--early-stopping", 3, "--out", "s", naming="--early-stopping: expected a val"
+    )
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_seed_is_drawn_shown_and_repeats_the_run(gpubp, flowers_csv):
@@ -218,6 +292,29 @@ def test_early_stopping_keeps_the_best_weights(gpubp, flowers_csv):
     assert f"lowest validation loss, {best:.4f}" in result.out
     found = re.search(r"^validation loss ([\d.e+-]+)$", result.out, re.MULTILINE)
     assert float(found[1]) == pytest.approx(best, rel=1e-4)
+
+
+def test_the_best_weights_reach_the_copy_that_products_read(gpubp, flowers_csv):
+    gpubp(
+        "train",
+        flowers_csv,
+        "--epochs",
+        3,
+        "--early-stopping",
+        9,
+        "--val",
+        0.3,
+        "--hidden",
+        "4",
+        "--out",
+        "r",
+    )
+    _, trainer, _ = run.load_run("r")
+    trainer.early_stopping.parameters = best = trainer.net.flat + 1
+    trainer.net.stored = np.zeros_like(best)  # as with a precision below the dtype
+    run.use_best(trainer)
+    np.testing.assert_array_equal(trainer.net.flat, best)
+    np.testing.assert_array_equal(trainer.net.stored, best)
 
 
 def test_nan_names_layer_and_step_and_keeps_finite_weights(gpubp, flowers_csv):

@@ -68,7 +68,7 @@ def test_a_seed_gives_the_same_rows_and_another_gives_others():
 
 def test_the_rows_of_a_seed_never_change():
     rows = split(make(np.arange(20) % 2), 0.3, seed=0)[1].x[:, 0].astype(int).tolist()
-    assert rows == [2, 3, 8, 11, 13, 18]
+    assert rows == [0, 4, 5, 7, 9, 16]
 
 
 def test_neighbouring_rows_are_not_taken_together():
@@ -111,8 +111,26 @@ def test_bad_fraction(fraction):
 
 @pytest.mark.parametrize(("y", "fraction"), [([0], 0.5), ([0, 1, 2], 0.5), ([0, 0, 1, 1], 0.1)])
 def test_too_small(y, fraction):
-    with pytest.raises(InputError, match=rf"at least one row .* got {fraction} of {len(y)} rows.*; "):
+    with pytest.raises(
+        InputError, match=rf"at least one row .* got {fraction} of {len(y)} rows?, which is none; "
+    ):
         split(make(y), fraction, seed=0)
+
+
+def test_classes_of_one_row_each_are_said_to_be_the_reason():
+    with pytest.raises(InputError, match=r"of 3 rows, .*; use more rows of a class \(each has one\), or 0"):
+        split(make([0, 1, 2]), 0.9, seed=0)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_data_of_the_generator_with_the_same_seed_are_split_at_random(seed, task):
+    values = np.random.default_rng(seed).random(1000)
+    y = np.arange(1000) % 2 if task == "classification" else values[:, None]
+    _, validation = split(make(y, task), 0.2, seed=seed)
+    assert (
+        0.43 < values[validation.x[:, 0].astype(int)].mean() < 0.57
+    )  # 0.5, give or take 3.5 times its spread
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "x", None])
