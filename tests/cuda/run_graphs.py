@@ -19,6 +19,7 @@ from gpubp.backend.cuda import recording as recording_module
 from gpubp.backend.cuda.recording import COPIES, CudaLaunch, CudaRecording, capture
 from gpubp.kernels.activations import activation
 from gpubp.kernels.replay import CURSOR, STEP
+from gpubp.training import feed
 from gpubp.training.step import Step
 
 CUDA = stand_in.make_usable()
@@ -355,3 +356,64 @@ def test_pace_lets_the_host_run_one_call_ahead():
     assert [event.done for event in done] == [True, True, False, False]
     CUDA.synchronize()
     assert all(event.done for event in done)
+
+
+# ---- data larger than the device -----------------------------------------------------------------------
+
+
+class AtOnce:
+    """An executor that works in the caller's thread, because the simulator runs one kernel at a time."""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, work, *arguments):
+        work(*arguments)
+        return self
+
+    def result(self):
+        pass
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("n", "batch", "limit"), [(41, 4, 500), (24, 8, 1), (10, 16, 300)])
+def test_windows_train_as_data_on_the_device_does(monkeypatch, n, batch, limit, weighted):
+    monkeypatch.setattr(feed, "ThreadPoolExecutor", AtOnce)
+    rng = np.random.default_rng(0)
+    x, y, w = rng.standard_normal((n, 4)), rng.integers(0, 3, n), rng.random(n) + 0.5
+    weights, losses = [], []
+    for bytes_ in (None, limit):
+        trainer = Trainer(Network([4, 8, 3], device=CUDA, seed=0), "softmax_cross_entropy", "adam", seed=0)
+        sample_weight = w if weighted else None
+        history = trainer.fit(
+            x, y, epochs=2, batch_size=batch, sample_weight=sample_weight, max_device_bytes=bytes_
+        )
+        weights.append(trainer.host_parameters().copy())
+        losses.append([row["loss"] for row in history.rows])
+    np.testing.assert_array_equal(*weights)
+    assert losses[0] == losses[1]
+
+
+def test_a_window_orders_its_copies_after_what_reads_it_and_before_what_comes():
+    """Two streams without an event between them are a race, which the stand-in raises."""
+    window = CUDA.window([((4, 2), np.dtype(np.float32))])
+    outs = [CUDA.empty((4, 2), np.float32) for _ in range(3)]
+    for k, out in enumerate(outs):  # nothing in between waits for the device but `wait`
+        window.wait()
+        window.host[0][...] = k
+        window.load(4)
+        window.use()
+        CUDA.write(out, window.device[0])
+        window.used()
+    for k, out in enumerate(outs):
+        np.testing.assert_array_equal(CUDA.to_host(out), np.full((4, 2), k))
+    window.wait()
+    window.load(4)
+    with pytest.raises(CudaError, match="race"):
+        CUDA.to_host(window.device[0])

@@ -6,6 +6,7 @@ Arrays never become NumPy's by themselves, and take no array of the host as an o
 from __future__ import annotations
 
 import functools
+import ctypes
 import sys
 import threading
 import types
@@ -46,6 +47,17 @@ class MemoryPointer:
 
         if size:
             (stream or device.current()[-1]).push(run, (source.ptr,), (self.ptr,))
+
+    def copy_from_host_async(self, source: int, size: int, stream: Stream | None = None) -> None:
+        """From pinned memory: read when the copy runs, not when it is asked for."""
+        to = self.ptr
+
+        def run() -> None:
+            host = (ctypes.c_uint8 * size).from_address(source)
+            device.view(to, (size,), np.uint8)[...] = np.frombuffer(host, np.uint8)
+
+        if size:
+            (stream or device.current()[-1]).push(run, (), (self.ptr,))
 
 
 class UnownedMemory:
@@ -398,7 +410,7 @@ def install() -> Any:
         __path__=[], Device=Device, Stream=Stream, Event=Event, Graph=Graph, get_elapsed_time=get_elapsed_time,
         MemoryPool=MemoryPool, MemoryPointer=MemoryPointer, UnownedMemory=UnownedMemory,
         using_allocator=using_allocator, runtime=runtime, memory=memory, nvrtc=nvrtc,
-        get_current_stream=lambda: device.current()[-1],
+        get_current_stream=lambda: device.current()[-1], alloc_pinned_memory=bytearray,
     )  # fmt: skip
     vars(memory).update(
         OutOfMemoryError=OutOfMemoryError, MemoryPointer=MemoryPointer, UnownedMemory=UnownedMemory

@@ -204,7 +204,7 @@ class Stream:
         if self.capture is not None:
             raise CudaError("dependency created on uncaptured work in another stream")
         self._learn(event.clock)
-        self.queue.append(event.finish)
+        self.queue.append(event.mark.finish)
 
     # capture
 
@@ -244,26 +244,14 @@ class Stream:
         return 0, self.ptr
 
 
-class Event:
-    """A mark in a stream."""
+class _Mark:
+    """One recording of an event: a place in a stream. What waits for it is not moved by a later recording."""
 
-    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
-        self.disable_timing = disable_timing
-        self.clock: dict[Stream, int] = {}
-        self.node: tuple[Capture, set[Node]] | None = None
-        self.stream: Stream | None = None
+    def __init__(self, stream: Stream | None = None) -> None:
+        self.stream = stream
         self.time: int | None = None
 
-    def record(self, stream: Stream | None = None) -> None:
-        stream = stream or current()[-1]
-        if stream.capture is not None:
-            self.node = stream.capture, set(stream.capture.tips[stream])
-            return
-        stream._learn(_host)
-        self.stream, self.clock, self.time, self.node = stream, dict(stream.clock), None, None
-        stream.queue.append(self._reached)
-
-    def _reached(self) -> None:
+    def reached(self) -> None:
         self.time = next(_ticks)
 
     def finish(self) -> None:
@@ -271,12 +259,35 @@ class Event:
         if self.stream is not None and self.time is None:
             self.stream.drain(lambda: self.time is not None)
 
+
+class Event:
+    """A mark in a stream, which may be recorded again."""
+
+    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
+        self.disable_timing = disable_timing
+        self.clock: dict[Stream, int] = {}
+        self.node: tuple[Capture, set[Node]] | None = None
+        self.mark = _Mark()
+
+    def record(self, stream: Stream | None = None) -> None:
+        stream = stream or current()[-1]
+        if stream.capture is not None:
+            self.node = stream.capture, set(stream.capture.tips[stream])
+            return
+        stream._learn(_host)
+        self.mark, self.clock, self.node = _Mark(stream), dict(stream.clock), None
+        stream.queue.append(self.mark.reached)
+
     def synchronize(self) -> None:
         if self.node is not None:
             raise CudaError("operation not permitted on an event last recorded in a capturing stream")
         counts["waits"] += 1
-        self.finish()
+        self.mark.finish()
         _known(self.clock)
+
+    @property
+    def time(self) -> int | None:
+        return self.mark.time
 
     @property
     def done(self) -> bool:
