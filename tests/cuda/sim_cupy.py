@@ -5,8 +5,8 @@ Arrays never become NumPy's by themselves, and take no array of the host as an o
 
 from __future__ import annotations
 
-import functools
 import ctypes
+import functools
 import sys
 import threading
 import types
