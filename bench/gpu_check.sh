@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Checks and measures gpubp on one NVIDIA GPU in less than 9 minutes, and writes what it found into one JSON and one table.
 #
-#   bench/gpu_check.sh [PART ...]     parts: probe warm gputests tests sanitizer agreement selftest launches streaming
+#   bench/gpu_check.sh [PART ...]     parts: probe warm gputests tests names sanitizer agreement selftest launches streaming
 #                                     mnist compare; all of them where none is named; then they share the time as below
 #   PYTHON=python3                    the interpreter; it needs numpy, numba, cupy and numba-cuda; for the parts that say so
-#                                     pytest, torch, jax and scikit-learn, without which they are skipped or shortened
-#   WHEELS=wheels                     a folder of wheels that are installed beside it, nvmath-python for example
+#                                     pytest with hypothesis (faster with pytest-xdist), torch, jax, scikit-learn and
+#                                     compute-sanitizer, without which they are skipped or shortened
+#   WHEELS=wheels                     a folder of wheels that are installed beside it: nvmath-python, where it is missing
 #   GPUBP_DATA_DIR=DIR                mnist/ as idx.gz files, for the part mnist
 #   GPU_CHECK_OUT=bench/results       where gpu-NAME-DATE.json and .md go
 #   GPU_CHECK_SECONDS=520             all parts together; each has a limit of its own besides
@@ -17,7 +18,7 @@ set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 root=$PWD
-all=(probe warm gputests tests sanitizer agreement selftest launches streaming mnist compare)
+all=(probe warm gputests tests names sanitizer agreement selftest launches streaming mnist compare)
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=("${all[@]}")
 python=${PYTHON:-python3}
@@ -138,7 +139,10 @@ print(gpubp.get_backend("cuda").description)
 print(*gpubp.devices(), sep="\n")'
 wanted warm && part warm 100 "$python" bench/gpu/warm.py --processes 14
 wanted gputests && tests gputests 150 -m gpu tests
-wanted tests && tests tests 150 -m "not gpu and not slow" tests --ignore tests/cuda
+# the others stay on the CPU, in the processes that they start too; what .ci/run proves in minutes is left to it
+wanted tests && CUDA_VISIBLE_DEVICES='' tests tests 150 -m "not gpu and not slow" tests --ignore tests/cuda \
+    --ignore tests/kernels/test_cuda_twins.py --ignore tests/measure/test_selftest_standin.py
+wanted names && tests names 60 tests/cuda/test_cupy_names.py tests/cuda/test_nvmath.py
 wanted sanitizer && sanitizer 150
 wanted agreement && part agreement 150 "$python" bench/gpu/agreement.py --processes 6 --out "$work/agreement.json" &
 wait

@@ -38,7 +38,9 @@ def prepare(module: Any, job: Job, seconds: float) -> tuple[Work, dict[str, Any]
         raise late
 
     signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(
+        signal.ITIMER_REAL, seconds, 0.05
+    )  # again and again: a callback may swallow an exception
     try:
         start = time.perf_counter()
         work = module.setup(job)
@@ -49,8 +51,12 @@ def prepare(module: Any, job: Job, seconds: float) -> tuple[Work, dict[str, Any]
             loss = work.loss()
         work.run(work.chunk)  # what a reading runs is compiled before the first
         work.sync()
-        return work, {"ready": time.perf_counter() - start, "loss": loss}
+        took = time.perf_counter() - start
+        if took > seconds:
+            raise late
+        return work, {"ready": took, "loss": loss}
     except Exception:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         if rung:
             raise late from None  # a library that was being imported may have made another error of it
         raise

@@ -20,7 +20,7 @@ from typing import Any
 
 STEPS, EAGER_STEPS, WIDTHS, BATCH = 200, 20, (20, 48, 32, 10), 32
 LOSS_BOUND = {"float64": 1e-8, "float32": 1e-3, "tf32": 1e-2, "float16": 2e-2, "bfloat16": 5e-2}
-KINKED = ("relu", "leaky_relu", "hard_tanh", "hard_swish")  # their derivative jumps
+KINKED = ("relu", "leaky_relu", "selu", "hard_tanh", "hard_swish")  # their derivative jumps
 
 
 def optimizers() -> dict[str, Any]:

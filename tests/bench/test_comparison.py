@@ -49,7 +49,7 @@ def test_a_contender_that_takes_too_long_is_given_up(monkeypatch):
 
     worker = Process("engine")
     try:
-        assert "not prepared within" in worker.prepare(job(batch=9), 0.05)["failed"]
+        assert "not prepared within" in worker.prepare(job(batch=9), 1e-4)["failed"]
     finally:
         worker.end()
 

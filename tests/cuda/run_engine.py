@@ -248,7 +248,6 @@ def test_an_epoch_reads_the_device_once_and_builds_two_graphs():
     first, last = seen[1], seen[-1]
     assert last["graph launches"] - first["graph launches"] == 2 * 6
     reads = last["reads"] - first["reads"]
-    print(reads)
     assert reads == 2
     more_steps = Trainer(network(), "mse", "adam", seed=0)
     counts.clear()
