@@ -1,23 +1,25 @@
-"""Between two updates: examples of the next batch gathered into the step's buffers, counters moved on."""
+"""Around the layers: examples gathered into the step's buffers, counters moved on, inputs checked."""
 
 from numba import float64, int64
 
-from .replay import CURSOR, STEP, STOPPED
+from .replay import CURSOR, INPUT_NOT_FINITE, STEP, STOPPED
 from .rows import matrix, read_row, vector
+from .team import barrier, granule, share_rows
 
 
-def gather(real, loop):
+def gather(real):
     """out[i] = source[order[cursor + i]]: the rows of the next batch.
 
     Operands: source (examples, n), order (examples,) int64, out (batch, n) written, counters.
     """
 
-    def kernel(address):
+    def kernel(address, me, team):
         row = read_row(address)
         source, order = matrix(row, 0, real), vector(row, 1, int64)
         out, counters = matrix(row, 2, real), vector(row, 3, int64)
         first = counters[CURSOR]
-        for i in loop(out.shape[0]):
+        start, stop = share_rows(out.shape[0], me, team)
+        for i in range(start, stop):
             example = order[first + i]
             for j in range(out.shape[1]):
                 out[i, j] = source[example, j]
@@ -25,7 +27,7 @@ def gather(real, loop):
     return kernel
 
 
-def advance(real, loop):
+def advance(real):
     """Ends a step: cursor += batch, step += 1, and the learning rate of the next step from its table.
 
     Operands: counters, hyper (hyperparameters, lr first), rates (steps of an epoch,) float64, whose first belongs to
@@ -33,14 +35,38 @@ def advance(real, loop):
     the integers batch and start. A stopped run stays where it stopped.
     """
 
-    def kernel(address):
+    def kernel(address, me, team):
         row = read_row(address)
         counters, hyper, rates = vector(row, 0, int64), vector(row, 1, float64), vector(row, 2, float64)
-        if counters[STOPPED] == 0:
+        if me == 0 and counters[STOPPED] == 0:
             counters[CURSOR] += row[10]
             counters[STEP] += 1
             k = counters[STEP] - row[11]
             if k >= 0 and rates.shape[0] > 0:
                 hyper[0] = rates[k % rates.shape[0]]
+
+    return kernel
+
+
+def check_finite(real):
+    """counters[STOPPED] = INPUT_NOT_FINITE where x has a NaN or an infinity.
+
+    Operands: x (batch, n), bad (granules,) int64 scratch, counters.
+    """
+
+    def kernel(address, me, team):
+        row = read_row(address)
+        x, bad, counters = matrix(row, 0, real), vector(row, 1, int64), vector(row, 2, int64)
+        size = granule(x.shape[0])
+        start, stop = share_rows(x.shape[0], me, team)
+        for first in range(start, stop, size):
+            count = 0
+            for i in range(first, min(stop, first + size)):
+                for j in range(x.shape[1]):
+                    count += 0 if x[i, j] - x[i, j] == real(0) else 1
+            bad[first // size] = count
+        barrier(me, team)
+        if me == 0 and bad.sum() > 0:
+            counters[STOPPED] = INPUT_NOT_FINITE
 
     return kernel

@@ -1,7 +1,10 @@
 """Numba's cache of machine code, where there is a place for it."""
 
+import functools
+import hashlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _log = logging.getLogger("gpubp")
@@ -25,6 +28,13 @@ def cached(compile: Callable[[bool], Any]) -> Any:
         _writable = not isinstance(error, OSError)
         _warn(error)
         return kernel
+
+
+@functools.cache
+def source_digest() -> str:
+    """Digest of every file of this package: Numba's cache watches only the file of the function itself."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:12]
 
 
 def _warn(error: Exception) -> None:

@@ -1,62 +1,67 @@
-"""From a kernel's factory to machine code: one variant per dtype, per scalar function, serial or parallel.
+"""From a kernel's factory to machine code: one variant per dtype and per scalar function.
 
-A factory `factory(real, loop, *scalars)` returns the kernel as a Python function over one row; `loop` is `range` in
-the serial variant and `prange` in the parallel one, so the two are one text and give the same bits.
+A factory `factory(real, *scalars)` returns the kernel as a Python function `kernel(row, me, team)`: see rows.py for the
+row, team.py for the team.
 """
 
 import functools
-import hashlib
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import cfunc, float32, float64, int64, prange
+from numba import float32, float64, int64, void
+from numba.core.ccallback import CFunc
 
-from .cache import cached
+from .cache import cached, source_digest
 
 NUMBA_TYPES = {np.dtype(t): n for t, n in ((np.float32, float32), (np.float64, float64), (np.int64, int64))}
 
-_compiling = threading.Lock()
+compiling: Callable[[str], None] | None = None  # told the name of a kernel before it is compiled; not from the cache
+
+_lock = threading.Lock()
 _seconds = 0.0
 
 
-@functools.cache
-def _source_digest() -> str:
-    """Digest of every file of this package: Numba's cache watches only the file of the loop itself."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:12]
+class _Kernel(CFunc):
+    """A C function `void kernel(int64 row, int64 me, int64 team)`."""
+
+    def _compile_uncached(self) -> Any:
+        if compiling is not None:
+            compiling(self.__name__)
+        return super()._compile_uncached()
 
 
 @functools.cache
-def _compile(
-    factory: Callable[..., Any], dtype: np.dtype[Any], parallel: bool, scalars: tuple[Any, ...]
-) -> Any:
-    kernel = factory(NUMBA_TYPES[dtype], prange if parallel else range, *scalars)
-    names = [getattr(s, "__name__", str(s)) for s in scalars]
-    variant = "parallel" if parallel else "serial"
-    # The name keys the file of the cache: two variants of one text must not share one.
-    kernel.__qualname__ = "_".join([factory.__name__, *names, dtype.name, variant, _source_digest()])
-    fastmath = getattr(factory, "fastmath", {"contract"})
-    options: dict[str, Any] = {"error_model": "numpy", "fastmath": fastmath, "parallel": parallel}
-    return cached(lambda cache: cfunc("void(int64)", cache=cache, **options)(kernel))
+def _compile(factory: Callable[..., Any], dtype: np.dtype[Any], scalars: tuple[Any, ...]) -> Any:
+    kernel = factory(NUMBA_TYPES[dtype], *scalars)
+    names = [factory.__name__, *(getattr(s, "__name__", str(s)) for s in scalars), dtype.name]
+    # The qualified name keys the file of the cache: two variants of one text must not share one.
+    kernel.__name__, kernel.__qualname__ = " ".join(names), "_".join([*names, source_digest()])
+    options = {"error_model": "numpy", "fastmath": getattr(factory, "fastmath", {"contract"})}
+
+    def compile(cache: bool) -> Any:
+        made = _Kernel(kernel, ((int64, int64, int64), void), {}, options)
+        if cache:
+            made.enable_caching()
+        made.compile()
+        return made
+
+    return cached(compile)
 
 
-def cpu_kernel(
-    factory: Callable[..., Any], dtype: npt.DTypeLike, *scalars: Any, parallel: bool = False
-) -> Any:
+def cpu_kernel(factory: Callable[..., Any], dtype: npt.DTypeLike, *scalars: Any) -> Any:
     """The compiled kernel of `factory` over `dtype`: `.address` for a row, `.ctypes` to call from Python.
 
     Compiled at the first call, kept on disk between processes; safe from several threads.
     """
     global _seconds
-    with _compiling:
+    with _lock:
         start = time.perf_counter()
         try:
-            return _compile(factory, np.dtype(dtype), parallel, scalars)
+            return _compile(factory, np.dtype(dtype), scalars)
         finally:
             _seconds += time.perf_counter() - start
 

@@ -14,9 +14,10 @@ from numba import float64, int64
 from .mathematics import inlined
 from .replay import GRADIENT_NOT_FINITE, STEP, STOPPED
 from .rows import read_row, vector
+from .team import barrier, share
 
 LR, GRADIENT_FACTOR = range(2)
-BLOCK = 16384  # elements that one iteration of a parallel loop takes
+BLOCK = 1024  # elements of a block: members share out whole blocks
 
 
 @inlined
@@ -43,7 +44,7 @@ def adam_coefficients(real, hyper, t):
     # lr over the first bias correction, 1 / sqrt of the second, and what the rules need of beta1, beta2, eps
     beta1, beta2 = hyper[3], hyper[4]
     step_size = hyper[LR] / (1 - beta1**t)
-    correction = math.sqrt(1 - beta2**t)
+    correction = 1 / math.sqrt(1 - beta2**t)
     return (
         real(step_size),
         real(correction),
@@ -60,7 +61,7 @@ def adam_coefficients(real, hyper, t):
 def adam_step(p, g, m, v, c):
     m = m + c[2] * (g - m)
     v = c[3] * v + c[4] * g * g
-    return p - c[0] * m / (math.sqrt(v) / c[1] + c[5]), m, v
+    return p - c[0] * m / (math.sqrt(v) * c[1] + c[5]), m, v
 
 
 @inlined
@@ -121,7 +122,7 @@ RULES = {
 }
 
 
-def update(real, loop, slots, coefficients, rule):
+def update(real, slots, coefficients, rule):
     """p, s0, s1 = rule(p, g, s0, s1) over flat buffers, in place; nothing at all where a gradient is not finite.
 
     Operands: parameters, gradients, s0, s1 (of the same length, or empty where the rule has no such slot), hyper,
@@ -129,25 +130,30 @@ def update(real, loop, slots, coefficients, rule):
     counters[STOPPED] and leaves every buffer as it was.
     """
 
-    def kernel(address):
+    def kernel(address, me, team):
         row = read_row(address)
         p, g = vector(row, 0, real), vector(row, 1, real)
         s0, s1 = vector(row, 2, real), vector(row, 3, real)
         hyper, counters, bad = vector(row, 4, float64), vector(row, 5, int64), vector(row, 6, int64)
         n, blocks = p.shape[0], bad.shape[0]
-        for k in loop(blocks):
+        first, last = share(blocks, me, team)
+        for k in range(first, last):
             block = g[k * BLOCK : min(n, (k + 1) * BLOCK)]
             count = 0
             for i in range(block.shape[0]):
                 count += 0 if block[i] - block[i] == real(0) else 1
             bad[k] = count
-        if counters[STOPPED] == 0 and bad.sum() > 0:
+        # Looked at before the barrier: behind it the first member may go on, and change them for the next step.
+        stopped = counters[STOPPED] != 0
+        c = coefficients(real, hyper, counters[STEP] + 1)
+        factor = real(hyper[GRADIENT_FACTOR])
+        barrier(me, team)
+        finite = bad.sum() == 0
+        if me == 0 and not finite and not stopped:
             counters[STOPPED] = GRADIENT_NOT_FINITE
-        if counters[STOPPED] == 0:
-            c = coefficients(real, hyper, counters[STEP] + 1)
-            factor = real(hyper[GRADIENT_FACTOR])
+        if finite and not stopped:
             zero = real(0)
-            for k in loop(blocks):
+            for k in range(first, last):
                 start, stop = k * BLOCK, min(n, (k + 1) * BLOCK)
                 # Views that are read from 0 on: an index that might be negative keeps LLVM from vectorising.
                 pk, gk, s0k, s1k = p[start:stop], g[start:stop], s0[start:stop], s1[start:stop]

@@ -7,6 +7,7 @@ from .mathematics import inlined
 from .optimizers import BLOCK
 from .replay import STOPPED
 from .rows import read_row, vector
+from .team import barrier, share
 
 
 @inlined
@@ -19,13 +20,13 @@ def d_penalty_of(w, l1, l2):
     return l1 * (type(w)(w > 0) - type(w)(w < 0)) + l2 * w
 
 
-def penalty(real, loop):
+def penalty(real):
     """E += l1 sum |W| + l2/2 sum W^2; dW += l1 sign(W) + l2 W, over the flat buffer of weights (biases excluded).
 
     Operands: weights, gradients (in place), strengths (l1, l2) float64, stats, counters, partials (blocks,) float64.
     """
 
-    def kernel(address):
+    def kernel(address, me, team):
         row = read_row(address)
         p, g = vector(row, 0, real), vector(row, 1, real)
         strengths, stats = vector(row, 2, float64), vector(row, 3, float64)
@@ -33,7 +34,8 @@ def penalty(real, loop):
         l1, l2 = real(strengths[0]), real(strengths[1])
         half = real(0.5) * l2
         n, blocks = p.shape[0], partials.shape[0]
-        for k in loop(blocks):
+        first, last = share(blocks, me, team)
+        for k in range(first, last):
             value = float64(0)
             start, stop = k * BLOCK, min(n, (k + 1) * BLOCK)
             pk, gk = (
@@ -45,10 +47,11 @@ def penalty(real, loop):
                 value += penalty_of(w, l1, half)
                 gk[i] += d_penalty_of(w, l1, l2)
             partials[k] = value
+        barrier(me, team)
         total = float64(0)
         for k in range(blocks):
             total += partials[k]
-        if counters[STOPPED] == 0:
+        if me == 0 and counters[STOPPED] == 0:
             stats[LOSS] += total
             stats[PENALTY_SUM] += total * stats[WEIGHT]  # apart: the loss of an epoch is that of its data
 

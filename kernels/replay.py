@@ -1,9 +1,30 @@
 """The loop that walks a recorded step: every row's kernel, one after the other, as many times as asked."""
 
-from numba import int64, njit
+import functools
 
-from .cache import cached
-from .rows import WIDTH, call
+from numba import int64, njit
+from numba.extending import register_jitable
+
+from .atomics import call_int, call_with_int, exchange, load, pause, release_lock, store, wait_for_lock
+from .cache import cached, source_digest
+from .rows import BARRIER, WIDTH, call
+from .team import (
+    BLAS,
+    BUSY,
+    DONE,
+    JOB,
+    JOB_COUNTERS,
+    LOCK,
+    RELEASE,
+    ROWS,
+    SLEEPS,
+    SPINS,
+    TABLE,
+    TIMES,
+    WAIT,
+    barrier,
+    member,
+)
 
 # The counters of a training step, an int64 vector that its kernels share.
 CURSOR = 0  # first example of the next batch in the permutation
@@ -17,22 +38,125 @@ COUNTERS = 5
 
 LOSS_NOT_FINITE = 1
 GRADIENT_NOT_FINITE = 2
+INPUT_NOT_FINITE = 3  # of inference
+
+# The threads of a BLAS whose products members call, one thread each: an int64 array.
+BLAS_CELLS = 5
+GUARD, USERS, THREADS, GET, SET = range(BLAS_CELLS)  # a lock, walks under way, threads before them, its functions
 
 
-def _replay(table, counters, times):
-    """Walks the (launches, WIDTH) table `times` times; stops after a pass that set `counters[STOPPED]`.
-
-    Returns the passes begun. Allocates nothing and holds no lock of the interpreter.
-    """
-    first = table.ctypes.data
+@register_jitable
+def _walk(table, rows, counters, times, me, team):
+    """Walks the table of `rows` launches as member `me`; stops after a pass that set counters[STOPPED]. Passes begun."""
     for done in range(times):
-        for i in range(table.shape[0]):
-            call(table[i, 0], first + int64(8 * WIDTH) * i)
-        if counters[STOPPED] != 0:
+        for i in range(rows):
+            row = table + 8 * WIDTH * i
+            if load(row + 8 * BARRIER) != 0:
+                barrier(me, team)
+            call(load(row), row, me, team)
+        barrier(me, team)
+        # Kernels set it only behind a barrier of their own, which no member passes before all have looked here.
+        if load(counters + 8 * STOPPED) != 0:
             return done + 1
     return times
 
 
-replay = cached(
-    lambda cache: njit("int64(int64[:,::1], int64[::1], int64)", nogil=True, cache=cache)(_replay)
-)
+@register_jitable
+def _hush(blas, delta):
+    """Counts a walk in (+1) or out (-1); while there is one, BLAS works on one thread for each of its callers."""
+    if blas == 0 or load(blas + 8 * SET) == 0:
+        return
+    while exchange(blas + 8 * GUARD, 1) == 1:
+        pause()
+    users = load(blas + 8 * USERS)
+    if users == 0:
+        store(blas + 8 * THREADS, call_int(load(blas + 8 * GET)))
+    if users + delta == (1 if delta > 0 else 0) and load(blas + 8 * THREADS) != 1:
+        call_with_int(load(blas + 8 * SET), 1 if delta > 0 else load(blas + 8 * THREADS))
+    store(blas + 8 * USERS, users + delta)
+    store(blas + 8 * GUARD, 0)
+
+
+def _lead(table, rows, counters, times, team, alone):
+    """Walks the table of `rows` launches `times` times with the team; as `alone`, a team of one, where that is busy.
+
+    Stops after a pass that set counters[STOPPED]; returns the passes begun. Allocates nothing, holds no lock of the
+    interpreter, and is one call: no signal handler finds a team in the middle of its work.
+    """
+    if times <= 0 or rows == 0:
+        return max(times, 0)
+    blas = load(team + 8 * BLAS)
+    _hush(blas, 1)
+    size = load(team)
+    if size == 1 or exchange(team + 8 * BUSY, 1) == 1:
+        done = _walk(table, rows, counters, times, 0, alone)
+    else:
+        store(team + 8 * TABLE, table)
+        store(team + 8 * ROWS, rows)
+        store(team + 8 * JOB_COUNTERS, counters)
+        store(team + 8 * TIMES, times)
+        exchange(team + 8 * JOB, load(team + 8 * JOB) + 1)
+        for other in range(1, size):
+            cells = member(other, team)
+            if exchange(cells + 8 * SLEEPS, 0) == 1:
+                release_lock(load(team + 8 * RELEASE), load(cells + 8 * LOCK))
+        done = _walk(table, rows, counters, times, 0, team)
+        store(team + 8 * BUSY, 0)
+    _hush(blas, -1)
+    return done
+
+
+def _serve(me, team):
+    """The life of a member: walks with the leader whenever there is a job; returns at the job of 0 rows."""
+    cells = member(me, team)
+    spins = int64(0)
+    while True:
+        job = load(team + 8 * JOB)
+        if job != load(cells + 8 * DONE):
+            rows = load(team + 8 * ROWS)
+            store(cells + 8 * DONE, job)
+            if rows == 0:
+                return
+            _walk(
+                load(team + 8 * TABLE),
+                rows,
+                load(team + 8 * JOB_COUNTERS),
+                load(team + 8 * TIMES),
+                me,
+                team,
+            )
+            spins = 0
+            continue
+        spins += 1
+        if spins < SPINS:
+            pause()
+            continue
+        exchange(cells + 8 * SLEEPS, 1)
+        # A job posted meanwhile: this member stays awake, unless the leader has taken the flag, and wakes it.
+        if load(team + 8 * JOB) != load(cells + 8 * DONE) and exchange(cells + 8 * SLEEPS, 0) == 1:
+            continue
+        wait_for_lock(load(team + 8 * WAIT), load(cells + 8 * LOCK))
+        spins = 0
+
+
+def _dismiss(team):
+    """Ends the members of an idle team."""
+    store(team + 8 * ROWS, 0)
+    exchange(team + 8 * JOB, load(team + 8 * JOB) + 1)
+    for other in range(1, load(team)):
+        cells = member(other, team)
+        if exchange(cells + 8 * SLEEPS, 0) == 1:
+            release_lock(load(team + 8 * RELEASE), load(cells + 8 * LOCK))
+
+
+@functools.cache
+def compiled(name):
+    """`lead(table, rows, counters, times, team, alone)`, `serve(me, team)` or `dismiss(team)` as machine code.
+
+    All arguments are integers: addresses and counts.
+    """
+    function, arguments = {"lead": (_lead, 6), "serve": (_serve, 2), "dismiss": (_dismiss, 1)}[name]
+    function.__qualname__ = f"{name}_{source_digest()}"
+    result = "int64" if name == "lead" else "void"
+    signature = f"{result}({', '.join(['int64'] * arguments)})"
+    return cached(lambda cache: njit(signature, nogil=True, cache=cache)(function))

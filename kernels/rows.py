@@ -4,9 +4,11 @@ A launch is one row of 64-bit integers, so that a recorded training step is a ta
 
     row[0]              address of the compiled kernel
     row[1 + 3k ...]     operand k: address of its first element, rows, columns (C-contiguous)
+    row[BARRIER]        whether members wait for each other before it
 
 A vector is an operand with one column. Integers that are no arrays (a transposition flag) take the place of an
-address. Kernels have the one C signature `void kernel(int64 row)`: the address of their own row.
+address. Kernels have the one C signature `void kernel(int64 row, int64 me, int64 team)`: the address of their own row,
+and which member of which team calls (team.py).
 """
 
 from llvmlite import ir
@@ -14,7 +16,8 @@ from numba import carray, int64, types
 from numba.extending import intrinsic, register_jitable
 
 OPERANDS = 9
-WIDTH = 1 + 3 * OPERANDS
+BARRIER = 1 + 3 * OPERANDS  # 1 where the team waits for all its members before this launch
+WIDTH = BARRIER + 1
 
 
 @intrinsic
@@ -29,16 +32,16 @@ def pointer(typingctx, address, element):
 
 
 @intrinsic
-def call(typingctx, function, row):
-    """Calls the kernel at address `function` with the address of its row."""
+def call(typingctx, function, row, me, team):
+    """Calls the kernel at address `function` with the address of its row, as member `me` of the team."""
 
     def codegen(context, builder, signature, arguments):
-        kernel_type = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
+        kernel_type = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 3)
         kernel = builder.inttoptr(arguments[0], kernel_type.as_pointer())
-        builder.call(kernel, [arguments[1]])
+        builder.call(kernel, arguments[1:])
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64), codegen
+    return types.void(types.int64, types.int64, types.int64, types.int64), codegen
 
 
 @register_jitable

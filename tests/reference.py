@@ -5,7 +5,9 @@ import math
 import numpy as np
 
 from gpubp.backend.launch import make_row
+from gpubp.backend.team import walk
 from gpubp.kernels.compile import cpu_kernel
+from gpubp.kernels.replay import COUNTERS
 
 # ---- activations: f and its derivative, both of z ------------------------------------------------------
 
@@ -145,8 +147,8 @@ def host(array):
 _MARGIN = 64
 
 
-def run_kernel(factory, dtype, operands, scalars=(), integers=(), *, parallel=False):
-    """Runs the kernel in place over `operands`, between margins of a pattern that must come out untouched."""
+def run_kernel(factory, dtype, operands, scalars=(), integers=(), *, size=1):
+    """Runs the kernel with a team of `size`, in place over `operands`, between margins that must come out untouched."""
     blocks, views = [], []
     for operand in operands:
         block = np.full(operand.nbytes + 2 * _MARGIN, 0xA5, np.uint8)
@@ -154,8 +156,9 @@ def run_kernel(factory, dtype, operands, scalars=(), integers=(), *, parallel=Fa
         view[...] = operand
         blocks.append(block)
         views.append(view)
-    row = make_row(views, integers)
-    cpu_kernel(factory, np.dtype(dtype), *scalars, parallel=parallel).ctypes(row.ctypes.data)
+    row = make_row(views, integers, cpu_kernel(factory, np.dtype(dtype), *scalars).address)
+    counters = np.zeros(COUNTERS, np.int64)
+    assert walk(row.ctypes.data, 1, counters.ctypes.data, 1, size) == 1
     for block, view, operand in zip(blocks, views, operands, strict=True):
         assert (block[:_MARGIN] == 0xA5).all(), "wrote in front of an operand"
         assert (block[_MARGIN + operand.nbytes :] == 0xA5).all(), "wrote behind an operand"

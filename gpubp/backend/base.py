@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import local
@@ -240,6 +240,16 @@ class Backend(ABC):
 
         `stored` is the copy of the parameters in storage dtype that the products read, written in the same pass.
         """
+
+    def prepare(
+        self, run: Callable[[Array], Array], shape: tuple[int, int], dtype: DType
+    ) -> Callable[[Array], Array | None] | None:
+        """`run`, a function of one C-contiguous array of that shape, recorded to be called again and again.
+
+        The recorded one gives None for an x with a NaN or an infinity, and while another thread calls it. None where
+        this backend gains nothing by it.
+        """
+        return None
 
     # batches
 

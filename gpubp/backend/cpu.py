@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -16,15 +17,17 @@ from gpubp.kernels.activations import Activation
 from gpubp.kernels.compile import cpu_kernel
 from gpubp.kernels.losses import Loss
 from gpubp.kernels.optimizers import Rule
-from gpubp.kernels.reductions import block_count
+from gpubp.kernels.reductions import granule_count
 
 from . import flops, threads
+from .accesses import Access, by_all, by_first, by_rows
 from .base import Array, Backend, DType, Memory, State
 from .blas import find_gemm
 from .launch import Launch, make_row
+from .pieces import product_pieces
+from .prepared import Prepared
 from .recording import CpuRecording, run_once
 
-PARALLEL_FROM = 100_000  # elements from which a parallel kernel pays
 _ALIGNMENT = 64
 
 
@@ -101,68 +104,69 @@ class CpuBackend(Backend):
         stored_b, transpose_b = _stored(b)
         size = a.dtype.itemsize
         cost = (size * (m * k + k * n), size * m * n, flops.product(m, k, n))
-        name = f"gemm {m}x{k}x{n}"
+        name, scope = f"gemm {m}x{k}x{n}", self.current_scope
         if self._gemm is None:
             row = make_row((stored_a, stored_b, c))
-            self._submit(
-                Launch(
-                    name,
-                    self.current_scope,
-                    row,
-                    None,
-                    None,
-                    (a, b, c),
-                    *cost,
-                    plain=lambda: np.matmul(a, b, out=c),
-                )
-            )
+            plain = functools.partial(np.matmul, a, b, out=c)
+            self._submit(Launch(name, scope, row, None, (a, b, c), *cost, plain=plain))
+            return c
+        single = a.dtype == np.float32
+        address = self._gemm.sgemm if single else self._gemm.dgemm
+        kernel = cpu_kernel(products.gemm, a.dtype, products.caller(single, self._gemm.integer_bits))
+        down, across = product_pieces(m, k, n, threads.team_size())
+        row = make_row(
+            (stored_a, stored_b, c), (address, transpose_a, transpose_b, down, across), kernel.address
+        )
+        if down == threads.team_size() and across == 1:
+            who_a, who_c = by_all if transpose_a else by_rows, by_rows
         else:
-            single = a.dtype == np.float32
-            address = self._gemm.sgemm if single else self._gemm.dgemm
-            kernel = cpu_kernel(products.gemm, a.dtype, products.caller(single, self._gemm.integer_bits))
-            row = make_row((stored_a, stored_b, c), (address, transpose_a, transpose_b))
-            row[0] = kernel.address
-            self._submit(Launch(name, self.current_scope, row, kernel, None, (a, b, c), *cost))
+            who_a = who_c = by_all if down * across > 1 else by_first
+        accesses = (who_a(stored_a), by_all(stored_b), who_c(c, written=True))
+        self._submit(Launch(name, scope, row, kernel, (a, b, c), *cost, accesses=accesses))
         return c
 
     def bias_activation(self, z: Array, b: Array, g: Activation, *, keep: bool) -> tuple[Array, Array]:
-        name, work = f"bias + {g.name} {_shape(z)}", flops.bias_activation(z, g)
-        if keep and g.d_f_of_output is None:
+        a, derivative = z, keep and g.d_f_of_output is None
+        if derivative:  # f' is saved, as f and f' share most of their work
             a = self.empty(z.shape, z.dtype)
-            self._launch(
-                name,
-                dense.bias_activation_keep,
-                z.dtype,
-                (z, b, a),
-                (g.f,),
-                read=(z, b),
-                written=(z, a),
-                flops=work,
-            )
-            return a, z
-        self._launch(
-            name, dense.bias_activation, z.dtype, (z, b), (g.f,), read=(z, b), written=(z,), flops=work
+        self.launch(
+            f"bias + {g.name} {_shape(z)}",
+            dense.bias_activation_keep if derivative else dense.bias_activation,
+            z.dtype,
+            (z, b, a) if derivative else (z, b),
+            (g.f, g.d_f) if derivative else (g.f,),
+            read=(z, b),
+            written=(z, a) if derivative else (z,),
+            flops=flops.bias_activation(z, g),
+            accesses=(by_rows(z, written=True), by_all(b), by_rows(a, written=True)),
         )
-        return z, z
+        return a, z
 
     def delta(self, upstream: Array, saved: Array, g: Activation, db: Array) -> Array:
-        partials = self.empty((block_count(*upstream.shape), upstream.shape[1]), upstream.dtype)
-        self._launch(
+        partials = self.empty((granule_count(len(upstream)), upstream.shape[1]), upstream.dtype)
+        self.launch(
             f"delta {g.name} + db {_shape(upstream)}",
             dense.delta,
             upstream.dtype,
             (upstream, saved, db, partials),
-            (g.d_f if g.d_f_of_output is None else g.d_f_of_output,),
+            (dense.given if g.d_f_of_output is None else g.d_f_of_output,),
             read=(upstream, saved),
             written=(upstream, db),
             flops=flops.delta(upstream, g),
+            accesses=(
+                by_rows(upstream, written=True),
+                by_rows(saved),
+                by_all(partials, written=True),
+                by_all(partials, late=True),
+                by_all(db, written=True, late=True),
+            ),
         )
         return upstream
 
     def loss_delta(
         self, loss: Loss, g: Activation, z: Array, b: Array, y: Array, w: Array, db: Array, state: State
     ) -> Array:
-        partials = self.empty((2 * block_count(*z.shape), z.shape[1]), z.dtype)
+        partials = self.empty((2 * granule_count(len(z)), z.shape[1]), z.dtype)
         operands = (z, b, y, w, db, partials, state.stats, state.counters)
         if loss.l is None:
             factory: Callable[..., Any] = loss_passes.softmax_cross_entropy
@@ -171,25 +175,49 @@ class CpuBackend(Backend):
             factory = loss_passes.elementwise_loss
             scalars = (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs)
         link = "" if g.name == "identity" else f"{g.name} + "
-        name = f"bias + {link}{loss.name} + delta + db {_shape(z)}"
-        work = flops.loss_delta(loss, g, z, y)
-        self._launch(
-            name, factory, z.dtype, operands, scalars, read=(z, b, y, w), written=(z, db), flops=work
+        self.launch(
+            f"bias + {link}{loss.name} + delta + db {_shape(z)}",
+            factory,
+            z.dtype,
+            operands,
+            scalars,
+            read=(z, b, y, w),
+            written=(z, db),
+            flops=flops.loss_delta(loss, g, z, y),
+            accesses=(
+                by_rows(z, written=True),
+                by_all(b),
+                by_rows(y),
+                by_all(w),
+                by_all(partials, written=True),
+                by_all(partials, late=True),
+                by_all(db, written=True, late=True),
+                by_first(state.stats, written=True, late=True),
+                by_first(state.counters, written=True, late=True),
+            ),
         )
         return z
 
     def penalty(self, weights: Array, gradients: Array, strengths: Array, state: State) -> None:
         partials = self.empty((_blocks(weights),), np.float64)
-        operands = (weights, gradients, strengths, state.stats, state.counters, partials)
-        self._launch(
+        self.launch(
             f"l1 + l2 penalty {_shape(weights)}",
             penalties.penalty,
             weights.dtype,
-            operands,
+            (weights, gradients, strengths, state.stats, state.counters, partials),
             (),
             read=(weights, gradients),
             written=(gradients,),
             flops=flops.penalty(weights),
+            accesses=(
+                by_all(weights),
+                by_all(gradients, written=True),
+                by_all(strengths),
+                by_all(partials, written=True),
+                by_all(partials, late=True),
+                by_first(state.stats, written=True, late=True),
+                by_first(state.counters, late=True),
+            ),
         )
 
     def update(
@@ -203,39 +231,53 @@ class CpuBackend(Backend):
     ) -> None:
         s0, s1 = (*slots, *[self.empty((0,), parameters.dtype)] * 2)[:2]
         bad = self.empty((_blocks(parameters),), np.int64)
-        operands = (parameters, gradients, s0, s1, state.hyper, state.counters, bad)
-        self._launch(
+        self.launch(
             f"update {rule.step.__name__} {_shape(parameters)}",
             optimizers.update,
             parameters.dtype,
-            operands,
+            (parameters, gradients, s0, s1, state.hyper, state.counters, bad),
             (rule.slots, rule.coefficients, rule.step),
             read=(parameters, gradients, gradients, s0, s1),
             written=(parameters, s0, s1),
             flops=flops.update(rule, parameters),
+            accesses=(
+                *(by_all(array) for array in (gradients, state.hyper, state.counters)),
+                by_all(bad, written=True),
+                *(by_all(array, late=True) for array in (gradients, bad)),
+                *(by_all(array, written=True, late=True) for array in (parameters, s0, s1)),
+                by_first(state.counters, written=True, late=True),
+            ),
         )
 
     # batches
 
     def gather(self, source: Array, order: Array, out: Array, state: State) -> None:
-        operands = (source, order, out, state.counters)
-        read = (out, order[: out.shape[0]])
-        name = f"gather {_shape(out)}"
-        self._launch(name, batches.gather, out.dtype, operands, (), read=read, written=(out,))
+        self.launch(
+            f"gather {_shape(out)}",
+            batches.gather,
+            out.dtype,
+            (source, order, out, state.counters),
+            (),
+            read=(out, order[: out.shape[0]]),
+            written=(out,),
+            accesses=(by_all(source), by_all(order), by_all(state.counters), by_rows(out, written=True)),
+        )
 
     def advance(self, batch: int, rates: Array, start: int, state: State) -> None:
-        operands = (state.counters, state.hyper, rates)
-        read, written = (state.counters, rates[:1]), (state.counters, state.hyper[:1])
-        integers = (batch, start)
-        self._launch(
+        self.launch(
             "advance",
             batches.advance,
             np.float64,
-            operands,
+            (state.counters, state.hyper, rates),
             (),
-            integers=integers,
-            read=read,
-            written=written,
+            integers=(batch, start),
+            read=(state.counters, rates[:1]),
+            written=(state.counters, state.hyper[:1]),
+            accesses=(
+                by_first(state.counters, written=True),
+                by_first(state.hyper, written=True),
+                by_first(rates),
+            ),
         )
 
     # recording
@@ -249,37 +291,40 @@ class CpuBackend(Backend):
         finally:
             self._thread.recording = None
 
-    def _launch(
+    def launch(
         self,
         name: str,
         factory: Callable[..., Any],
         dtype: DType,
         operands: Sequence[Array],
-        scalars: tuple[Any, ...],
+        scalars: tuple[Any, ...] = (),
         *,
         integers: Sequence[int] = (),
         read: Sequence[Array] = (),
         written: Sequence[Array] = (),
         flops: int = 0,
+        accesses: Sequence[Access] = (),
     ) -> None:
         """Compiles the kernel where it is new, makes the launch, and records it inside `capture`."""
-        work = max(operand.size for operand in written) if written else 0
-        parallel = None
-        if work >= PARALLEL_FROM and threads.get_threads() > 1 and threads.start_parallel():
-            parallel = cpu_kernel(factory, dtype, *scalars, parallel=True)
+        kernel = cpu_kernel(factory, dtype, *scalars)
         self._submit(
             Launch(
                 name,
                 self.current_scope,
-                make_row(operands, integers),
-                cpu_kernel(factory, dtype, *scalars),
-                parallel,
+                make_row(operands, integers, kernel.address),
+                kernel,
                 tuple(operands),
                 sum(operand.nbytes for operand in read),
                 sum(operand.nbytes for operand in written),
                 flops,
+                accesses=tuple(accesses),
             )
         )
+
+    def prepare(
+        self, run: Callable[[Array], Array], shape: tuple[int, int], dtype: DType
+    ) -> Callable[[Array], Array | None] | None:
+        return None if self._plain else Prepared(self, run, shape, np.dtype(dtype))
 
     def _submit(self, launch: Launch) -> None:
         run_once(launch)

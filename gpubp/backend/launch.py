@@ -9,49 +9,61 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpubp.kernels.replay import COUNTERS
 from gpubp.kernels.rows import WIDTH
 
+from .accesses import Access
+from .team import walk
+
 Operand = npt.NDArray[Any]
+
+_RUNNING = np.zeros(COUNTERS, np.int64)  # counters of launches that belong to no step: never stopped
+# What one core does at least: seconds of a launch, FLOP/s, bytes/s. They decide what is shared, not what is computed.
+_PRICE, _RATE, _BANDWIDTH = 1e-7, 5e10, 2e10
 
 
 @dataclass(slots=True)
 class Launch:
     """A kernel with its operands.
 
-    `row` is what the compiled loop reads; `serial` and `parallel` are the kernel's two variants (parallel None where
-    the work is too small for it), which give the same bits; `plain` makes the same launch from Python without the
-    row. `read` and `written` count bytes, `flops` floating-point operations.
+    `row` is what the compiled loop reads, with the address of `kernel`, which it keeps alive; `plain` makes the same
+    launch from Python without the row. `read` and `written` count bytes, `flops` floating-point operations; `accesses` say
+    which member of a team touches what.
     """
 
     name: str
     scope: str
     row: npt.NDArray[np.int64]
-    serial: Any
-    parallel: Any
+    kernel: Any
     operands: tuple[Operand, ...]
     read: int
     written: int
     flops: int
     plain: Callable[[], object] | None = None
+    accesses: tuple[Access, ...] = ()
 
-    def kernel(self, parallel_allowed: bool) -> Any:
-        """The variant to run."""
-        return self.parallel if parallel_allowed and self.parallel is not None else self.serial
-
-    def run(self, parallel_allowed: bool) -> None:
-        """Launches from Python, at once."""
+    def run(self, size: int) -> None:
+        """Launches from Python, at once, with a team of `size`."""
         if self.plain is not None:
             self.plain()
         else:
-            self.kernel(parallel_allowed).ctypes(self.row.ctypes.data)
+            walk(self.row.ctypes.data, 1, _RUNNING.ctypes.data, 1, size)
+
+    @property
+    def work(self) -> float:
+        """Seconds that it takes one thread, as a rough guess."""
+        return _PRICE + self.flops / _RATE + (self.read + self.written) / _BANDWIDTH
 
 
-def make_row(operands: Sequence[Operand], integers: Sequence[int] = ()) -> npt.NDArray[np.int64]:
-    """The row of a launch without its kernel: every operand's address and shape, then plain integers.
+def make_row(
+    operands: Sequence[Operand], integers: Sequence[int] = (), kernel: int = 0
+) -> npt.NDArray[np.int64]:
+    """The row of a launch: the kernel's address, every operand's address and shape, then plain integers.
 
     Operands are C-contiguous with at most two dimensions; a vector counts as one column.
     """
     row = np.zeros(WIDTH, np.int64)
+    row[0] = kernel
     i = 1
     for array in operands:
         assert array.flags.c_contiguous

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gpubp.kernels.replay import STOPPED, replay
+from gpubp.kernels.replay import STOPPED
+from gpubp.kernels.rows import BARRIER
 
-from . import threads
+from .accesses import barriers
 from .base import LaunchCost, State
 from .launch import Launch
+from .pace import Pace
+from .team import walk
+from .threads import team_size
 
-
-@contextmanager
-def launching(parallel: bool) -> Iterator[bool]:
-    """While launches run: with `parallel` kernels among them, threads set and guarded; yields whether they may run."""
-    if not parallel:
-        yield False
-        return
-    threads.apply_numba_threads()
-    with threads.parallel_guard():
-        yield threads.parallel_allowed()
+SHARED_FROM = 8e-6  # seconds of work of one thread from which it pays to share it
 
 
 class CpuRecording:
@@ -40,7 +35,9 @@ class CpuRecording:
         self.plain = plain
         self._counters: npt.NDArray[np.int64] = state.counters
         self._table: npt.NDArray[np.int64] | None = None
-        self._table_parallel = False
+        self._addresses = (0, 0)
+        self._pace: Pace | None = None
+        self._team = team_size()  # as its products are cut, so that rows stay with their member
 
     def append(self, launch: Launch) -> None:
         """Adds a launch that was just made."""
@@ -48,30 +45,54 @@ class CpuRecording:
         self.plain = self.plain or launch.plain is not None
         self._table = None
 
-    @property
-    def parallel(self) -> bool:
-        """Whether some launch has a parallel variant."""
-        return any(launch.parallel is not None for launch in self.launches)
+    def _finish(self) -> None:
+        """Makes the table that compiled code walks."""
+        self._table = np.array([launch.row for launch in self.launches], np.int64)
+        self._table[:, BARRIER] = barriers(launch.accesses for launch in self.launches)
+        self._addresses = (self._table.ctypes.data, self._counters.ctypes.data)
+        work = sum(launch.work for launch in self.launches)
+        self._pace = Pace(self._team) if self._team > 1 and work >= SHARED_FROM else None
 
-    def table(self, parallel_allowed: bool) -> npt.NDArray[np.int64]:
-        """The rows with their kernels' addresses; made again when parallel kernels become forbidden (after a fork)."""
-        if self._table is None or self._table_parallel != parallel_allowed:
-            self._table = np.array([launch.row for launch in self.launches], np.int64)
-            self._table[:, 0] = [launch.kernel(parallel_allowed).address for launch in self.launches]
-            self._table_parallel = parallel_allowed
-        return self._table
+    def cells_of(self, array: npt.NDArray[Any]) -> Callable[[int], None]:
+        """A function that puts another array of the same shape, by its address, in the place of `array`."""
+        if self._table is None:
+            self._finish()
+        assert self._table is not None
+        flat = self._table.reshape(-1)
+        cells = np.flatnonzero(flat == array.ctypes.data)
+
+        def put(address: int) -> None:
+            flat[cells] = address
+
+        return put
 
     def replay(self, times: int = 1) -> int:
         """The launches again, `times` times; stops after a pass that set counters[STOPPED]. Passes begun."""
-        with launching(self.parallel) as parallel_allowed:
-            if self.plain:
-                return self._replay_plain(times, parallel_allowed)
-            return int(replay(self.table(parallel_allowed), self._counters, times))
+        if self.plain:
+            return self._replay_plain(times)
+        if self._table is None:
+            self._finish()
+        if self._pace is None or team_size() < self._team:
+            return self._walk(times, 1)
+        done = 0
+        while done < times:
+            shared, passes = self._pace.choose(times - done)
+            start = time.perf_counter()
+            begun = self._walk(passes, self._team if shared else 1)
+            self._pace.took(shared, time.perf_counter() - start, begun)
+            done += begun
+            if self._counters[STOPPED]:
+                break
+        return done
 
-    def _replay_plain(self, times: int, parallel_allowed: bool) -> int:
+    def _walk(self, times: int, size: int) -> int:
+        table, counters = self._addresses
+        return walk(table, len(self.launches), counters, times, size)
+
+    def _replay_plain(self, times: int) -> int:
         for done in range(times):
             for launch in self.launches:
-                launch.run(parallel_allowed)
+                run_once(launch)
             if self._counters[STOPPED]:
                 return done + 1
         return times
@@ -79,12 +100,11 @@ class CpuRecording:
     def costs(self, repeats: int = 0) -> list[LaunchCost]:
         """Every launch with its cost; with `repeats`, its median time. Timing runs the launches for real."""
         times: list[list[float]] = [[] for _ in self.launches]
-        with launching(self.parallel) as parallel_allowed:
-            for _ in range(repeats):
-                for i, launch in enumerate(self.launches):
-                    start = time.perf_counter()
-                    launch.run(parallel_allowed)
-                    times[i].append(time.perf_counter() - start)
+        for _ in range(repeats):
+            for i, launch in enumerate(self.launches):
+                start = time.perf_counter()
+                launch.run(team_size() if self._pace else 1)
+                times[i].append(time.perf_counter() - start)
         return [
             LaunchCost(
                 launch.scope,
@@ -100,5 +120,4 @@ class CpuRecording:
 
 def run_once(launch: Launch) -> None:
     """Makes one launch at once, outside any recording."""
-    with launching(launch.parallel is not None) as parallel_allowed:
-        launch.run(parallel_allowed)
+    launch.run(team_size() if launch.work >= SHARED_FROM else 1)

@@ -10,9 +10,11 @@ import numpy as np
 from numba import float32, float64
 
 from gpubp.backend.launch import make_row
+from gpubp.backend.team import walk
 from gpubp.kernels.compile import cpu_kernel
 from gpubp.kernels.cuda import geometry
 from gpubp.kernels.cuda.storage import numba_type
+from gpubp.kernels.replay import COUNTERS
 
 rng = np.random.default_rng(0)
 held = 0
@@ -87,8 +89,8 @@ def same(found: Any, expected: Any, what: str, *, exact: bool = False, rounding:
 
 
 def cpu(factory: Any, dtype: Any, operands: tuple[Any, ...], *scalars: Any, integers: Any = ()) -> None:
-    row = make_row(operands, integers)
-    cpu_kernel(factory, dtype, *scalars).ctypes(row.ctypes.data)
+    row = make_row(operands, integers, cpu_kernel(factory, dtype, *scalars).address)
+    walk(row.ctypes.data, 1, np.zeros(COUNTERS, np.int64).ctypes.data, 1, 1)
 
 
 def short(layout: Any) -> Any:

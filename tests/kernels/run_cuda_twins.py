@@ -27,6 +27,7 @@ from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.cuda import dense, geometry, losses, reductions, softmax
 from gpubp.kernels.loss_scale import SCALE, SCALING
 from gpubp.kernels.losses import LOSSES, STATS, WEIGHT
+from gpubp.kernels.reductions import granule_count
 from gpubp.kernels.replay import COUNTERS, GRADIENT_NOT_FINITE, LOSS_NOT_FINITE, STOPPED
 
 launch = cuda_shim.launch
@@ -66,25 +67,31 @@ def check_dense(s: Storage, batch: int, n: int, wide: bool, names: Any) -> None:
         launch(dense.bias_activation, s.types, (g.f, w), layout, mine, s.store(b))
         cpu(cpu_dense.bias_activation, s.dtype, (theirs, b), g.f)
         same(s.load(mine), theirs, f"bias_activation {what}", rounding=s.rounding)
-        z_mine, a_mine, z_theirs, a_theirs = s.store(z), s.store(0 * z), z.copy(), np.empty_like(z)
+        z_mine, a_mine, derivative, a_theirs = s.store(z), s.store(0 * z), z.copy(), np.empty_like(z)
         launch(dense.bias_activation_keep, s.types, (g.f, w), layout, z_mine, s.store(b), a_mine)
-        cpu(cpu_dense.bias_activation_keep, s.dtype, (z_theirs, b, a_theirs), g.f)
-        same(s.load(z_mine), z_theirs, f"bias_activation_keep {what}, z", rounding=s.rounding)
+        cpu(cpu_dense.bias_activation_keep, s.dtype, (derivative, b, a_theirs), g.f, g.d_f)
+        # A GPU keeps z + b, the CPU f'(z + b), which its delta takes as it is.
+        same(s.load(z_mine), z + b, f"bias_activation_keep {what}, z", rounding=s.rounding)
         same(s.load(a_mine), a_theirs, f"bias_activation_keep {what}, a", rounding=s.rounding)
-        for saved, d_f in ((z_mine, g.d_f), (a_mine, g.d_f_of_output)):
-            if d_f is not None:
-                check_delta(s, upstream, saved, d_f, w, wide, what)
+        check_delta(s, upstream, z_mine, g.d_f, w, wide, what)
+        if g.d_f_of_output is not None:
+            check_delta(s, upstream, a_mine, g.d_f_of_output, w, wide, what)
+        if s.stored == s.dtype:  # else the derivative is that of a z before rounding
+            check_delta(s, upstream, z_mine, g.d_f, w, wide, what, derivative)
 
 
-def check_delta(s: Storage, upstream: Any, saved: Any, d_f: Any, w: int, wide: bool, what: str) -> None:
+def check_delta(
+    s: Storage, upstream: Any, saved: Any, d_f: Any, w: int, wide: bool, what: str, derivative: Any = None
+) -> None:
     batch, n = upstream.shape
     blocks = blocks_of(batch, n)
     mine, theirs, partials = s.store(upstream), upstream.copy(), np.full((blocks, n), 7, s.dtype)
-    expected, scratch = np.empty(n, s.dtype), np.empty_like(partials)
+    expected, scratch = np.empty(n, s.dtype), np.empty((granule_count(batch), n), s.dtype)
     layout = short(geometry.columns(blocks, n, w))
     launch(dense.delta, s.types, (d_f, w), layout, mine, saved, partials)
     db = sum_partials(s, partials, np.full(n, 7, s.dtype), wide)
-    cpu(cpu_dense.delta, s.dtype, (theirs, s.load(saved), expected, scratch), d_f)
+    known, of = (s.load(saved), d_f) if derivative is None else (derivative, cpu_dense.given)
+    cpu(cpu_dense.delta, s.dtype, (theirs, known, expected, scratch), of)
     same(s.load(mine), theirs, f"delta {what}", rounding=s.rounding)
     same(db, expected, f"delta {what}, db")
     x = s.load(mine)
@@ -116,7 +123,8 @@ def check_loss(
         z *= 30
     w, scaling = (weigh * rng.random(batch)).astype(s.dtype), np.zeros(SCALING)
     scaling[SCALE] = 64.0 if s.name == "float16" else 1.0
-    theirs, expected, scratch = z.copy(), np.empty(n, s.dtype), np.empty((2 * blocks, n), s.dtype)
+    theirs, expected = z.copy(), np.empty(n, s.dtype)
+    scratch = np.empty((2 * granule_count(batch), n), s.dtype)
     reference = np.array([7, 7, 3.0, 2.0, 1.0]), np.zeros(COUNTERS, np.int64)
     factory, scalars = (
         (loss_passes.softmax_cross_entropy, (g.f, g.d_f, labels))

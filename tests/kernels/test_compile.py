@@ -1,4 +1,4 @@
-"""From factory to machine code: serial and parallel twins agree bit for bit; the disk cache mixes nothing up."""
+"""From factory to machine code: alone and with a team a kernel gives the same bits; the disk cache mixes nothing up."""
 
 import errno
 import os
@@ -8,20 +8,27 @@ import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
-import numba
 import numpy as np
 import pytest
 from reference import run_kernel
 
-from gpubp.backend import get_threads, set_threads, threads
-from gpubp.kernels import batches, cache, compile, dense, loss_passes, losses, optimizers, penalties
+from gpubp.backend.blas import find_gemm
+from gpubp.kernels import batches, cache, compile, dense, loss_passes, losses, optimizers, penalties, products
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.compile import cpu_kernel
 from gpubp.kernels.losses import LOSSES
-from gpubp.kernels.reductions import block_count
+from gpubp.kernels.reductions import granule_count
 from gpubp.kernels.replay import COUNTERS
 
-SHAPE = (1009, 251)  # 253,259 entries, prime in both directions: blocks and vectors never fit
+SHAPES = [
+    (0, 7),
+    (1, 7),
+    (15, 7),
+    (16, 7),
+    (17, 7),
+    (33, 7),
+    (1009, 251),
+]  # the last prime in both directions
 
 
 def arrays(dtype, *shapes):
@@ -29,140 +36,161 @@ def arrays(dtype, *shapes):
     return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
 
 
-def dense_forward(dtype, name="tanh"):
-    z, b = arrays(dtype, SHAPE, SHAPE[1:])
-    return dense.bias_activation, (z, b), (ACTIVATIONS[name].f,), ()
+def dense_forward(dtype, shape):
+    z, b = arrays(dtype, shape, shape[1:])
+    return dense.bias_activation, (z, b), (ACTIVATIONS["tanh"].f,), ()
 
 
-def dense_keep(dtype):
-    z, b = arrays(dtype, SHAPE, SHAPE[1:])
-    return dense.bias_activation_keep, (z, b, np.zeros_like(z)), (ACTIVATIONS["gelu"].f,), ()
+def dense_keep(dtype, shape):
+    z, b = arrays(dtype, shape, shape[1:])
+    g = ACTIVATIONS["gelu"]
+    return dense.bias_activation_keep, (z, b, np.zeros_like(z)), (g.f, g.d_f), ()
 
 
-def dense_delta(dtype):
-    upstream, saved = arrays(dtype, SHAPE, SHAPE)
-    partials = np.zeros((block_count(*SHAPE), SHAPE[1]), dtype)
-    return dense.delta, (upstream, saved, np.zeros(SHAPE[1], dtype), partials), (ACTIVATIONS["gelu"].d_f,), ()
+def dense_delta(dtype, shape, d_f=dense.given):
+    upstream, saved = arrays(dtype, shape, shape)
+    partials = np.full((granule_count(shape[0]), shape[1]), np.nan, dtype)
+    return dense.delta, (upstream, saved, np.full(shape[1], np.nan, dtype), partials), (d_f,), ()
 
 
-def _loss(dtype, y):
-    z, b = arrays(dtype, SHAPE, SHAPE[1:])
-    w = np.linspace(0, 2, SHAPE[0]).astype(dtype)
-    partials = np.zeros((2 * block_count(*SHAPE), SHAPE[1]), dtype)
-    return (
-        z,
-        b,
-        y,
-        w,
-        np.zeros(SHAPE[1], dtype),
-        partials,
-        np.zeros(losses.STATS),
-        np.zeros(COUNTERS, np.int64),
-    )
+def _loss(dtype, shape, y):
+    z, b = arrays(dtype, shape, shape[1:])
+    w = np.linspace(0, 2, shape[0]).astype(dtype)
+    partials = np.full((2 * granule_count(shape[0]), shape[1]), np.nan, dtype)
+    db, stats, counters = np.zeros(shape[1], dtype), np.zeros(losses.STATS), np.zeros(COUNTERS, np.int64)
+    return z, b, y, w, db, partials, stats, counters
 
 
-def loss_elementwise(dtype, name="huber"):
-    loss, g = LOSSES[name], ACTIVATIONS["tanh"]
+def loss_elementwise(dtype, shape):
+    loss, g = LOSSES["huber"], ACTIVATIONS["tanh"]
     scalars = (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs)
-    return loss_passes.elementwise_loss, _loss(dtype, arrays(dtype, SHAPE)[0]), scalars, ()
+    return loss_passes.elementwise_loss, _loss(dtype, shape, arrays(dtype, shape)[0]), scalars, ()
 
 
-def loss_labels(dtype):
+def loss_labels(dtype, shape):
     g = ACTIVATIONS["identity"]
-    labels = np.arange(SHAPE[0]) % SHAPE[1]
-    return loss_passes.softmax_cross_entropy, _loss(dtype, labels), (g.f, g.d_f, True), ()
+    labels = np.arange(shape[0]) % shape[1]
+    return loss_passes.softmax_cross_entropy, _loss(dtype, shape, labels), (g.f, g.d_f, True), ()
 
 
-def loss_probabilities(dtype):
+def loss_probabilities(dtype, shape):
     g = ACTIVATIONS["identity"]
-    y = np.abs(arrays(dtype, SHAPE)[0])
-    return loss_passes.softmax_cross_entropy, _loss(dtype, y), (g.f, g.d_f, False), ()
+    y = np.abs(arrays(dtype, shape)[0])
+    return loss_passes.softmax_cross_entropy, _loss(dtype, shape, y), (g.f, g.d_f, False), ()
 
 
-def penalty(dtype):
-    p, g = arrays(dtype, SHAPE, SHAPE)
-    partials = np.zeros(-(-p.size // optimizers.BLOCK))
-    operands = (
-        p,
-        g,
-        np.array([0.1, 0.2]),
-        np.arange(1.0, 1 + losses.STATS),
-        np.zeros(COUNTERS, np.int64),
-        partials,
-    )
-    return penalties.penalty, operands, (), ()
+def loss_not_finite(dtype, shape):
+    factory, operands, scalars, integers = loss_labels(dtype, shape)
+    operands[0][-1:] = np.nan
+    return factory, operands, scalars, integers
 
 
-def update(dtype, name="adam", bad=False):
+def penalty(dtype, shape):
+    p, g = arrays(dtype, shape, shape)
+    stats, strengths = np.arange(1.0, 1 + losses.STATS), np.array([0.1, 0.2])
+    partials = np.full(max(1, -(-p.size // optimizers.BLOCK)), np.nan)
+    return penalties.penalty, (p, g, strengths, stats, np.zeros(COUNTERS, np.int64), partials), (), ()
+
+
+def update(dtype, shape, name="adam", bad=False):
     rule = optimizers.RULES[name]
-    p, g = arrays(dtype, SHAPE, SHAPE)
+    p, g = arrays(dtype, shape, shape)
     if bad:
-        g[-1, -1] = np.nan
-    slots = [np.full(SHAPE if k < rule.slots else (0,), 0.5, dtype) for k in range(2)]
+        g[-1:, -1] = np.nan
+    slots = [np.full(shape if k < rule.slots else (0,), 0.5, dtype) for k in range(2)]
     hyper = np.array([0.01, 1.0, 0.01, 0.9, 0.99, 1e-8])
-    blocks = np.zeros(-(-p.size // optimizers.BLOCK), np.int64)
+    blocks = np.full(max(1, -(-p.size // optimizers.BLOCK)), -1)
     operands = (p, g, *slots, hyper, np.zeros(COUNTERS, np.int64), blocks)
     return optimizers.update, operands, (rule.slots, rule.coefficients, rule.step), ()
 
 
-def gather(dtype):
-    (source,) = arrays(dtype, SHAPE)
-    order = np.random.default_rng(0).permutation(SHAPE[0])
+def gather(dtype, shape):
+    (source,) = arrays(dtype, shape)
+    order = np.random.default_rng(0).permutation(shape[0])
     return batches.gather, (source, order, np.zeros_like(source), np.zeros(COUNTERS, np.int64)), (), ()
+
+
+def advance(dtype, shape):
+    counters, hyper = np.zeros(COUNTERS, np.int64), np.array([0.5, 1.0])
+    return batches.advance, (counters, hyper, np.array([0.1, 0.2])), (), (shape[0], 0)
+
+
+def product(transpose_a, transpose_b, down, across):
+    def case(dtype, shape):
+        gemm = find_gemm()
+        if gemm is None:
+            pytest.skip("no pointer to NumPy's BLAS: products run through np.matmul")
+        m, n = shape
+        a, b = arrays(dtype, (19, m) if transpose_a else (m, 19), (n, 19) if transpose_b else (19, n))
+        address = gemm.sgemm if dtype == np.float32 else gemm.dgemm
+        scalars = (products.caller(dtype == np.float32, gemm.integer_bits),)
+        integers = (address, transpose_a, transpose_b, down, across)
+        return products.gemm, (a, b, np.full(shape, np.nan, dtype)), scalars, integers
+
+    return case
 
 
 CASES = {
     "bias_activation": dense_forward,
     "bias_activation_keep": dense_keep,
     "delta": dense_delta,
+    "delta of the output": lambda *of: dense_delta(*of, ACTIVATIONS["tanh"].d_f_of_output),
     "elementwise_loss": loss_elementwise,
     "softmax with labels": loss_labels,
     "softmax with probabilities": loss_probabilities,
+    "a loss that is not finite": loss_not_finite,
     "penalty": penalty,
     "adam": update,
-    "sgd": lambda dtype: update(dtype, "sgd"),
-    "adam, bad gradient": lambda dtype: update(dtype, "adam", bad=True),
+    "sgd": lambda *of: update(*of, "sgd"),
+    "adam, bad gradient": lambda *of: update(*of, "adam", bad=True),
     "gather": gather,
+    "advance": advance,
+    "product": product(False, False, 1, 1),
+    "product in 3 pieces of rows": product(False, True, 3, 1),
+    "product in 2 pieces of columns": product(True, False, 1, 2),
+    "product in 4 x 2 pieces": product(True, True, 4, 2),
 }
-
-
-@pytest.fixture
-def thread_setting():
-    before = threads._threads
-    yield
-    set_threads(get_threads() if before is None else before)
-    threads._threads = before
+TEAMS = (1, 2, 3)  # threads that wait let others run: a team may be larger than the number of CPUs
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", CASES)
-def test_serial_and_parallel_twins_agree_bit_for_bit(name, dtype, thread_setting):
-    factory, operands, scalars, integers = CASES[name](dtype)
-    assert max(operand.size for operand in operands) > 200_000
-    serial = [operand.copy() for operand in operands]
-    run_kernel(factory, dtype, serial, scalars, integers)
-    assert any(not np.array_equal(a, b, equal_nan=True) for a, b in zip(operands, serial, strict=True))
-    threads.start_parallel()
-    for count in sorted({1, min(2, numba.config.NUMBA_NUM_THREADS)}):
-        set_threads(count)
-        threads.apply_numba_threads()
-        parallel = [operand.copy() for operand in operands]
-        with threads.parallel_guard():
-            run_kernel(factory, dtype, parallel, scalars, integers, parallel=True)
-        for a, b in zip(serial, parallel, strict=True):
-            np.testing.assert_array_equal(a, b)  # bit for bit, but for the signs of zeros and NaNs:
-            assert a.tobytes() == b.tobytes()
+def test_alone_and_teams_of_2_and_3_agree_bit_for_bit(name, dtype):
+    alone = {}
+    for size in TEAMS:
+        for shape in SHAPES:
+            factory, before, scalars, integers = CASES[name](dtype, shape)
+            operands = [operand.copy() for operand in before]
+            run_kernel(factory, dtype, operands, scalars, integers, size=size)
+            expected = alone.setdefault(shape, operands)
+            assert shape[0] < 2 or any(
+                a.tobytes() != b.tobytes() for a, b in zip(before, operands, strict=True)
+            )
+            for k, (a, b) in enumerate(zip(expected, operands, strict=True)):
+                assert a.tobytes() == b.tobytes(), (size, shape, k)
 
 
-def test_every_kernel_with_a_loop_over_data_is_among_the_twins():
-    modules = (batches, dense, loss_passes, optimizers, penalties)
+def test_every_kernel_is_among_the_cases():
+    modules = (batches, dense, loss_passes, optimizers, penalties, products)
     factories = {
         value
         for module in modules
         for value in vars(module).values()
-        if getattr(value, "__code__", None) and value.__code__.co_varnames[:2] == ("real", "loop")
-    }
-    assert factories - {batches.advance} == {case(np.float64)[0] for case in CASES.values()}
+        if getattr(value, "__code__", None) and value.__code__.co_varnames[:1] == ("real",)
+    } - {value for rule in optimizers.RULES.values() for value in (rule.coefficients, rule.step)}
+    assert factories == {case(np.float64, (3, 4))[0] for case in CASES.values()}
+
+
+@pytest.mark.parametrize("down", [1, 2, 3, 5])
+@pytest.mark.parametrize("across", [1, 2, 3])
+@pytest.mark.parametrize("transposed", [(False, False), (False, True), (True, False), (True, True)])
+def test_a_product_in_pieces_is_the_product(down, across, transposed):
+    for shape in SHAPES[:-1] + [(130, 66)]:
+        factory, operands, scalars, integers = product(*transposed, down, across)(np.float64, shape)
+        run_kernel(factory, np.float64, operands, scalars, integers, size=2)
+        a, b, c = operands
+        a, b = a.T if transposed[0] else a, b.T if transposed[1] else b
+        np.testing.assert_allclose(c, a @ b, rtol=1e-13, atol=1e-13)
 
 
 def test_a_kernel_is_compiled_once_even_by_four_threads():
@@ -178,20 +206,23 @@ PROGRAM = textwrap.dedent(
     """
     import numpy as np
     from gpubp.backend.launch import make_row
-    from gpubp.kernels import dense
+    from gpubp.backend.team import walk
+    from gpubp.kernels import compile, dense
     from gpubp.kernels.activations import ACTIVATIONS
     from gpubp.kernels.compile import cpu_kernel
 
-    hits = 0
+    hits, told = 0, []
+    compile.compiling = told.append
+    counters = np.zeros(8, np.int64)
     for name in ("relu", "leaky_relu"):
         for dtype in (np.float32, np.float64):
             kernel = cpu_kernel(dense.bias_activation, dtype, ACTIVATIONS[name].f)
             z = np.array([[-2.0, 3.0]], dtype)
-            row = make_row((z, np.zeros(2, dtype)))
-            kernel.ctypes(row.ctypes.data)
+            row = make_row((z, np.zeros(2, dtype)), (), kernel.address)
+            walk(row.ctypes.data, 1, counters.ctypes.data, 1, 2)
             assert z.tolist() == [[0.0 if name == "relu" else float(dtype(0.01) * dtype(-2)), 3.0]], (name, z)
             hits += kernel.cache_hits
-    print(hits)
+    print(hits, *told, sep=", ")
     """
 )
 
@@ -203,16 +234,20 @@ def test_the_second_process_takes_all_variants_from_the_cache(tmp_path):
         for _ in range(2)
     ]
     assert [run.returncode for run in runs] == [0, 0], runs[0].stderr + runs[1].stderr
-    assert [run.stdout.strip() for run in runs] == ["0", "4"]
+    assert [run.stdout.strip() for run in runs] == [
+        "0, bias_activation relu float32, bias_activation relu float64, "
+        "bias_activation leaky_relu float32, bias_activation leaky_relu float64",
+        "4",  # and nothing was compiled
+    ]
 
 
 def test_the_cache_is_keyed_by_every_file_of_the_kernels(monkeypatch, tmp_path):
     (tmp_path / "a.py").write_text("x = 1\n")
-    (tmp_path / "compile.py").write_text("y = 1\n")
-    monkeypatch.setattr(compile, "__file__", str(tmp_path / "compile.py"))
-    first = compile._source_digest.__wrapped__()
+    (tmp_path / "cache.py").write_text("y = 1\n")
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
+    first = cache.source_digest.__wrapped__()
     (tmp_path / "a.py").write_text("x = 2\n")
-    assert compile._source_digest.__wrapped__() != first
+    assert cache.source_digest.__wrapped__() != first
 
 
 # ---- a cache that cannot be used -----------------------------------------------------------------------

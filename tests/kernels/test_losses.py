@@ -10,11 +10,12 @@ from gpubp.errors import ConfigError
 from gpubp.kernels import loss_passes, losses
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.losses import LOSSES
-from gpubp.kernels.reductions import block_count
+from gpubp.kernels.reductions import granule_count
 from gpubp.kernels.replay import LOSS_NOT_FINITE, STOPPED
 
 DTYPES = (np.float32, np.float64)
-EDGES = ((0, 3), (1, 1), (8191, 1), (8192, 1), (16384, 1), (16385, 1), (1, 8193), (127, 129), (128, 128))
+# around 16 rows, of which a granule is a multiple, and around 64 granules of 16, their most
+EDGES = ((0, 3), (1, 1), (15, 7), (16, 7), (17, 7), (1023, 2), (1024, 2), (1025, 2), (1, 8193), (127, 129))
 shapes = st.tuples(st.integers(0, 40), st.integers(1, 12)) | st.sampled_from(EDGES)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -23,7 +24,7 @@ def evaluate(name, z, b, y, w, activation="identity", counters=None):
     """Loss, delta and db by the kernel, as the backend launches it; and the statistics."""
     loss, g, dtype = LOSSES[name], ACTIVATIONS[activation], z.dtype
     delta, db = z.copy(), np.full(z.shape[1], np.nan, dtype)
-    partials = np.full((2 * block_count(*z.shape), z.shape[1]), np.nan, dtype)
+    partials = np.full((2 * granule_count(len(z)), z.shape[1]), np.nan, dtype)
     stats, counters = np.zeros(losses.STATS), np.zeros(3, np.int64) if counters is None else counters
     operands = (delta, b, y, w, db, partials, stats, counters)
     if loss.l is None:

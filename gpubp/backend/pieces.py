@@ -1,0 +1,19 @@
+"""How a matrix product is cut for a team: the pieces, which fix the bits, follow from shapes and the threads alone."""
+
+from __future__ import annotations
+
+_SHARED_FROM = 30_000  # operations of a product from which a piece for each thread pays
+
+
+def product_pieces(m: int, k: int, n: int, threads: int) -> tuple[int, int]:
+    """(pieces of C's rows, pieces of its columns) for C (m, n) = A (m, k) B (k, n).
+
+    BLAS copies its operands into blocks before it multiplies, and each piece does so for itself: its rows of A and its
+    columns of B. So the longer side of C is cut, which leaves the smaller operand to be copied by all.
+    """
+    if threads == 1 or 2 * m * k * n < _SHARED_FROM:
+        return 1, 1
+    if threads <= 4:
+        return (1, threads) if n > m else (threads, 1)
+    shorter = max(p for p in range(1, threads + 1) if threads % p == 0 and p * p <= threads)
+    return (shorter, threads // shorter) if n > m else (threads // shorter, shorter)
