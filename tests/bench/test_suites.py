@@ -100,9 +100,10 @@ def test_operands_are_put_back_before_every_reading():
     recording, copies, restore = case.record()
     assert copies == COPIES == len(recording.costs())
     recording.replay(1)
-    changed = [part.overwritten[0].copy() for part in made]
+    parts = made[1:]  # the first only showed what a launch moves
+    changed = [part.overwritten[0].copy() for part in parts]
     restore()
-    for part, after in zip(made, changed, strict=True):
+    for part, after in zip(parts, changed, strict=True):
         (z,) = part.overwritten
         assert np.unique(z).size > 50  # no zeros, of which a function may be fast
         assert (z != after).any()
