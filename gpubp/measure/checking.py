@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,13 @@ class Check:
     def ok(self) -> bool:
         """Whether the error keeps within the bound; a NaN does not."""
         return not self.problem and self.error <= self.bound
+
+
+class Timed(NamedTuple):
+    """What a check times: the launch, and the arrays that it reads and overwrites: a repetition finds others."""
+
+    launch: Callable[[], object]
+    overwritten: tuple[Array, ...] = ()
 
 
 def worst(got: npt.ArrayLike, want: npt.ArrayLike, size: npt.ArrayLike) -> float:
@@ -94,6 +101,10 @@ class Subject:
         """An array of the device in float64; uint16 holds the bits of bfloat16."""
         return from_storage(np.asarray(self.ops.to_host(array)))
 
+    def operand(self, shape: tuple[int, ...], dtype: DType) -> Array:
+        """What a launch that is only timed reads: zeros, which cost no time to make."""
+        return self.ops.zeros(shape, dtype)
+
     def state(self, hyper: Iterable[float] = ()) -> State:
         """New counters, statistics and hyperparameters."""
         values = list(hyper)
@@ -108,11 +119,12 @@ class Subject:
         shapes: Iterable[tuple[int, ...]],
         error: Callable[[tuple[int, ...], np.random.Generator], float],
         bound: float,
-        large: Callable[[], Callable[[], object]] | None = None,
+        timed: Callable[[tuple[int, ...]], Timed] | None = None,
+        at: tuple[int, ...] = (),
         *,
         size: Callable[[tuple[int, ...]], int] = math.prod,
     ) -> Check | None:
-        """The worst `error(shape, rng)`; `large()` gives the launch that is timed. What is raised becomes the result.
+        """The worst `error(shape, rng)`; `timed(at)` gives a large launch to time. What is raised becomes the result.
 
         None where the check is not asked for. `size` tells which shapes are small.
         """
@@ -125,7 +137,7 @@ class Subject:
         try:
             for i, shape in enumerate(chosen):
                 found = max(found, error(shape, np.random.default_rng(i)))
-            rates = (None, None) if large is None or self._small else self._rates(large())
+            rates = (None, None) if timed is None or self._small else self._rates(timed(at).launch)
         except Exception as problem:  # a kernel that does not compile or launch is what this is here to find
             text = " ".join(str(problem).split())
             return Check(name, self.precision, math.inf, bound, problem=f"{type(problem).__name__}: {text}")

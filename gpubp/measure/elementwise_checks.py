@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
-from gpubp.backend.base import Array
 from gpubp.kernels.activations import ACTIVATIONS, Activation
 
-from .checking import Check, Subject, from_storage, grid, on_each, to_storage, worst
+from .checking import Check, Subject, Timed, from_storage, grid, on_each, to_storage, worst
 
 _SHAPES = (
     (0, 5),
@@ -57,12 +56,12 @@ def _bias_activation(subject: Subject, g: Activation) -> Check | None:
                     )
         return found
 
-    def large() -> Callable[[], object]:
-        z, b = _zeros(subject, subject.large, subject.large), _zeros(subject, subject.large)
-        return lambda: ops.bias_activation(z, b, g, keep=False)
+    def timed(shape: tuple[int, ...]) -> Timed:
+        z, b = (subject.operand(s, subject.storage) for s in (shape, shape[1:]))
+        return Timed(lambda: ops.bias_activation(z, b, g, keep=False), (z,))
 
     bound = subject.function + subject.rounding
-    return subject.check(f"bias + {g.name}", _SHAPES, error, bound, large)
+    return subject.check(f"bias + {g.name}", _SHAPES, error, bound, timed, _square(subject))
 
 
 def _delta(subject: Subject, g: Activation) -> Check | None:
@@ -86,14 +85,13 @@ def _delta(subject: Subject, g: Activation) -> Check | None:
             worst(subject.exact(db), want.sum(axis=0), np.maximum(sums, subject.least)),
         )
 
-    def large() -> Callable[[], object]:
-        n = subject.large
-        upstream, saved = _zeros(subject, n, n), _zeros(subject, n, n)
-        db = ops.zeros((n,), subject.dtype)
-        return lambda: ops.delta(upstream, saved, g, db)
+    def timed(shape: tuple[int, ...]) -> Timed:
+        upstream, saved = (subject.operand(shape, subject.storage) for _ in range(2))
+        db = ops.zeros(shape[1:], subject.dtype)
+        return Timed(lambda: ops.delta(upstream, saved, g, db), (upstream,))
 
     bound = subject.function + subject.rounding + 16 * subject.real_unit
-    return subject.check(f"delta {g.name} + db", _SHAPES, error, bound, large)
+    return subject.check(f"delta {g.name} + db", _SHAPES, error, bound, timed, _square(subject))
 
 
 def _gather(subject: Subject) -> Check | None:
@@ -110,14 +108,13 @@ def _gather(subject: Subject) -> Check | None:
         want = from_storage(to_storage(exact[order[2 : 2 + rows]], subject.storage))
         return worst(subject.exact(out), want, 0.0)
 
-    def large() -> Callable[[], object]:
-        n = subject.large
-        source, out = ops.zeros((n, n), subject.dtype), ops.zeros((n, n), subject.storage)
-        order = ops.to_device(np.random.default_rng(0).permutation(n))
+    def timed(shape: tuple[int, ...]) -> Timed:
+        source, out = subject.operand(shape, subject.dtype), ops.zeros(shape, subject.storage)
+        order = ops.to_device(np.random.default_rng(0).permutation(shape[0]))
         state = subject.state()
-        return lambda: ops.gather(source, order, out, state)
+        return Timed(lambda: ops.gather(source, order, out, state))
 
-    return subject.check("gather rows", _SHAPES, error, 0.0, large)
+    return subject.check("gather rows", _SHAPES, error, 0.0, timed, _square(subject))
 
 
 def _gather_labels(subject: Subject) -> Check | None:
@@ -162,5 +159,5 @@ def _all_finite(subject: Subject) -> Check | None:
     return subject.check("all finite", _SHAPES, error, 0.0)
 
 
-def _zeros(subject: Subject, *shape: int) -> Array:
-    return subject.ops.zeros(shape, subject.storage)
+def _square(subject: Subject) -> tuple[int, int]:
+    return subject.large, subject.large

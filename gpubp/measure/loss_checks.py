@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from gpubp.kernels.activations import ACTIVATIONS, Activation
 from gpubp.kernels.loss_scale import NO_SCALING
 from gpubp.kernels.losses import LOSS, LOSSES, WEIGHT, Loss
 
-from .checking import Check, Host, Subject, grid, on_each, worst
+from .checking import Check, Host, Subject, Timed, grid, on_each, worst
 
 _SHAPES = ((1, 1), (3, 5), (33, 10), (257, 33), (5, 1500))
 _SCALE = 16.0  # of float16's gradients, here: a power of two, so that it rounds nothing
@@ -53,17 +53,17 @@ def _loss(subject: Subject, loss: Loss, g: Activation, *, labels: bool) -> Check
             ),
         )
 
-    def large() -> Callable[[], object]:
-        rows, columns = subject.large, 1024
-        z, b = ops.zeros((rows, columns), subject.dtype), ops.zeros((columns,), subject.dtype)
-        y = ops.zeros((rows,), np.int64) if labels else ops.zeros((rows, columns), subject.dtype)
+    def timed(shape: tuple[int, ...]) -> Timed:
+        rows, columns = shape
+        z, b = (subject.operand(s, subject.dtype) for s in (shape, (columns,)))
+        y = ops.zeros((rows,), np.int64) if labels else ops.zeros(shape, subject.dtype)
         w, db, state = subject.real(np.ones(rows))[0], ops.zeros((columns,), subject.dtype), subject.state()
-        return lambda: ops.loss_delta(loss, g, z, b, y, w, db, state)
+        return Timed(lambda: ops.loss_delta(loss, g, z, b, y, w, db, state), (z,))
 
     what = " of class numbers" if labels else " of probabilities" if loss.l is None else ""
     link = "" if g.name == "identity" else f"{g.name} + "
     bound = 2 * subject.function + subject.rounding + 32 * subject.real_unit
-    return subject.check(f"{link}{loss.name}{what}", _SHAPES, error, bound, large)
+    return subject.check(f"{link}{loss.name}{what}", _SHAPES, error, bound, timed, (subject.large, 1024))
 
 
 def reference(loss: Loss, g: Activation, z: Host, y: Host, w: Host) -> tuple[float, Host, float, Host]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from gpubp.backend import Backend
 from gpubp.backend.base import Array
 from gpubp.kernels.activations import ACTIVATIONS, Activation
 
-from .checking import Check, Host, Subject, grid, on_each, worst
+from .checking import Check, Host, Subject, Timed, grid, on_each, worst
 
 _SHAPES = ((0, 3, 5), (1, 1, 1), (3, 5, 7), (33, 64, 10), (128, 784, 512), (257, 129, 65), (64, 1030, 96))
 _LAYER_SHAPES = ((1, 1, 1), (3, 5, 7), (32, 64, 10), (128, 784, 512), (65, 129, 257))
@@ -55,15 +55,16 @@ def _product(subject: Subject, name: str, layout: str, *, stored: bool) -> Check
         ops.matmul(a, b, out=out)
         return worst(subject.exact(out), _matmul(exact_a, exact_b), _matmul(np.abs(exact_a), np.abs(exact_b)))
 
-    def large() -> Callable[[], object]:
-        n = min(subject.large, 4096)
-        a, b = (subject.stored(np.random.default_rng(i).standard_normal((n, n)))[0] for i in range(2))
-        a, b, out = a.T if layout[0] == "T" else a, b.T if layout[1] == "T" else b, ops.empty((n, n), target)
-        return lambda: ops.matmul(a, b, out=out)
+    def timed(shape: tuple[int, ...]) -> Timed:
+        m, k, n = shape
+        a, _ = operand(np.random.default_rng(0).standard_normal((m, k)), layout[0] == "T")
+        b, _ = operand(np.random.default_rng(1).standard_normal((k, n)), layout[1] == "T")
+        out = ops.empty((m, n), target)
+        return Timed(lambda: ops.matmul(a, b, out=out))
 
     bound = BOUND[subject.precision] + (subject.unit if stored else 0.0)
     what = f"product {name}" + (" stored" if stored else "")
-    return subject.check(what, _SHAPES, error, bound, large)
+    return subject.check(what, _SHAPES, error, bound, timed, _cube(subject))
 
 
 def layer(
@@ -82,7 +83,7 @@ def layer(
 
 def _matmul(a: Host, b: Host) -> Host:
     """a b without BLAS, which may be what is tested."""
-    found: Host = np.einsum("ij,jk->ik", a, b)
+    found: Host = np.einsum("ij,jk->ik", a, np.ascontiguousarray(b))
     return found
 
 
@@ -99,13 +100,14 @@ def _forward(subject: Subject, g: Activation, *, parts: bool) -> Check | None:
             found = max(found, worst(subject.exact(a), want, size))
         return found
 
-    def large() -> Callable[[], object]:
-        n = min(subject.large, 4096)
-        operands, _, _ = layer(subject, (n, n, n), np.random.default_rng(0))
-        return lambda: dense(*operands, g, keep=True)
+    def timed(shape: tuple[int, ...]) -> Timed:
+        operands, _, _ = layer(subject, shape, np.random.default_rng(0))
+        return Timed(lambda: dense(*operands, g, keep=True))
 
     bound = 1.2 * BOUND[subject.precision] + subject.function + 3 * subject.rounding
-    return subject.check(f"layer {g.name} forward{_how(parts)}", _LAYER_SHAPES, error, bound, large)
+    return subject.check(
+        f"layer {g.name} forward{_how(parts)}", _LAYER_SHAPES, error, bound, timed, _cube(subject)
+    )
 
 
 def _backward(subject: Subject, g: Activation, *, parts: bool) -> Check | None:
@@ -128,16 +130,21 @@ def _backward(subject: Subject, g: Activation, *, parts: bool) -> Check | None:
         found = worst(subject.exact(below), want, size)
         return max(found, worst(subject.exact(db), want.sum(axis=0), size.sum(axis=0)))
 
-    def large() -> Callable[[], object]:
-        n = min(subject.large, 4096)
-        operands, _, _ = layer(subject, (n, n, n), np.random.default_rng(0))
+    def timed(shape: tuple[int, ...]) -> Timed:
+        operands, _, _ = layer(subject, shape, np.random.default_rng(0))
         _, saved = how.dense(*operands, g, keep=True)
-        delta, W = (subject.stored(np.random.default_rng(i).standard_normal((n, n)))[0] for i in range(2))
-        db = ops.zeros((n,), subject.dtype)
-        return lambda: how.dense_delta(delta, W, saved, g, db)
+        rows, above, columns = shape
+        delta, W = (
+            subject.stored(np.random.default_rng(i).standard_normal(s))[0]
+            for i, s in enumerate(((rows, above), (columns, above)))
+        )
+        db = ops.zeros((columns,), subject.dtype)
+        return Timed(lambda: how.dense_delta(delta, W, saved, g, db))
 
     bound = BOUND[subject.precision] + subject.function + 4 * subject.rounding + 16 * subject.real_unit
-    return subject.check(f"layer {g.name} backward{_how(parts)}", _LAYER_SHAPES, error, bound, large)
+    return subject.check(
+        f"layer {g.name} backward{_how(parts)}", _LAYER_SHAPES, error, bound, timed, _cube(subject)
+    )
 
 
 class _Parts:
@@ -151,6 +158,11 @@ class _Parts:
 
     def dense_delta(self, delta: Array, W: Array, saved: Array, g: Activation, db: Array) -> Array:
         return Backend.dense_delta(self._ops, delta, W, saved, g, db)
+
+
+def _cube(subject: Subject) -> tuple[int, int, int]:
+    n = min(subject.large, 4096)
+    return n, n, n
 
 
 def _how(parts: bool) -> str:

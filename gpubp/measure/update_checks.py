@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -12,9 +12,10 @@ from gpubp.kernels.losses import LOSS, PENALTY_SUM, STATS, WEIGHT
 from gpubp.kernels.optimizers import RULES, Rule
 from gpubp.kernels.replay import STOPPED
 
-from .checking import Check, Host, Subject, from_storage, to_storage, worst
+from .checking import Check, Host, Subject, Timed, from_storage, to_storage, worst
 
 _SHAPES = ((0,), (1,), (7,), (1024,), (20_001,), (200_003,))
+_DRAWN = 200_003  # values that a reference is computed for; in a longer buffer they come again
 _STEPS = 2
 _SCALE = 4.0  # of float16's gradients, here
 # learning rate, gradient factor, weight decay, then the rule's own numbers
@@ -42,36 +43,40 @@ def _update(subject: Subject, name: str, rule: Rule) -> Check | None:
     short = subject.storage != subject.dtype
 
     def error(shape: tuple[int, ...], rng: np.random.Generator) -> float:
-        p, exact_p = subject.real(rng.standard_normal(shape))
-        pairs = [subject.real(np.zeros(shape)) for _ in range(rule.slots)]
-        slots, exact = tuple(pair[0] for pair in pairs), [pair[1] for pair in pairs]
+        draw = (min(shape[0], _DRAWN),)
+        p, _ = subject.real(np.resize(rng.standard_normal(draw), shape))
+        exact_p = subject.exact(p)[: draw[0]]
+        slots = tuple(ops.zeros(shape, subject.dtype) for _ in range(rule.slots))
+        exact = [np.zeros(draw) for _ in slots]
         stored = ops.zeros(shape, subject.storage) if short else None
         state, size = subject.state(hyper), np.abs(exact_p)
         scale = _SCALE if subject.storage == np.float16 else 1.0
         ops.write(state.scaling, (scale, *NO_SCALING[1:]))
         for step in range(_STEPS):
-            g, exact_g = subject.real(scale * (0.5 + rng.random(shape)) * rng.choice([-1.0, 1.0], shape))
+            values = scale * (0.5 + rng.random(draw)) * rng.choice([-1.0, 1.0], draw)
+            g, exact_g = subject.real(np.resize(values, shape))[0], subject.real(values)[1]
             ops.update(rule, p, g, slots, state, stored)
             ops.advance(1, ops.zeros((0,), np.float64), 0, state)
             exact_p, exact = _apply(rule, hyper, exact_p, exact_g / scale, exact, step + 1)
             size = np.maximum(size, np.abs(exact_p)) + hyper[0] * (1 + np.abs(exact_p))
-        found = worst(subject.exact(p), exact_p, size)
+        found = worst(subject.exact(p), np.resize(exact_p, shape), np.resize(size, shape))
         for slot, want in zip(slots, exact, strict=True):
-            found = max(found, worst(subject.exact(slot), want, 1 + np.abs(want)))
+            found = max(
+                found, worst(subject.exact(slot), *(np.resize(v, shape) for v in (want, 1 + np.abs(want))))
+            )
         if stored is not None:  # the copy is the parameter, rounded: no error beside that at all
             copied = from_storage(to_storage(subject.exact(p), subject.storage))
             found = max(found, math.inf if worst(subject.exact(stored), copied, 0.0) else 0.0)
         return found
 
-    def large() -> Callable[[], object]:
-        n = subject.large * subject.large
-        p, g = ops.zeros((n,), subject.dtype), ops.zeros((n,), subject.dtype)
-        slots = tuple(ops.zeros((n,), subject.dtype) for _ in range(rule.slots))
-        stored = ops.zeros((n,), subject.storage) if short else None
+    def timed(shape: tuple[int, ...]) -> Timed:
+        p, g = (subject.operand(shape, subject.dtype) for _ in range(2))
+        slots = tuple(ops.zeros(shape, subject.dtype) for _ in range(rule.slots))
+        stored = ops.zeros(shape, subject.storage) if short else None
         state = subject.state(hyper)
-        return lambda: ops.update(rule, p, g, slots, state, stored)
+        return Timed(lambda: ops.update(rule, p, g, slots, state, stored))
 
-    return subject.check(f"update {name}", _SHAPES, error, 64 * subject.real_unit, large)
+    return subject.check(f"update {name}", _SHAPES, error, 64 * subject.real_unit, timed, _flat(subject))
 
 
 def _apply(
@@ -132,10 +137,13 @@ def _penalty(subject: Subject) -> Check | None:
             worst(subject.exact(gradients), g + l1 * np.sign(w) + l2 * w, 1 + np.abs(g) + np.abs(w)),
         )
 
-    def large() -> Callable[[], object]:
-        n = subject.large * subject.large
-        weights, gradients = ops.zeros((n,), subject.dtype), ops.zeros((n,), subject.dtype)
+    def timed(shape: tuple[int, ...]) -> Timed:
+        weights, gradients = (subject.operand(shape, subject.dtype) for _ in range(2))
         strengths, state = ops.to_device(np.array([l1, l2])), subject.state()
-        return lambda: ops.penalty(weights, gradients, strengths, state)
+        return Timed(lambda: ops.penalty(weights, gradients, strengths, state))
 
-    return subject.check("l1 + l2 penalty", _SHAPES, error, 32 * subject.real_unit, large)
+    return subject.check("l1 + l2 penalty", _SHAPES, error, 32 * subject.real_unit, timed, _flat(subject))
+
+
+def _flat(subject: Subject) -> tuple[int]:
+    return (subject.large * subject.large,)

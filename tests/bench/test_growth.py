@@ -1,0 +1,153 @@
+"""Growth and start-up: what the ideal lines say, that every part is measured, tables and pictures of records."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "bench"
+MODULES = (
+    *("contenders", "footprint", "growth", "growth_plot", "growth_table", "installed", "machine", "process"),
+    *("startup", "startup_table"),
+)
+
+
+@pytest.fixture(autouse=True)
+def on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    monkeypatch.setenv("PYTHONPATH", str(BENCH.parent), prepend=":")
+    yield
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+def test_the_ideal_counts_every_product_once_and_all_that_must_be_held():
+    from growth import ideal_bytes, ideal_seconds, job, product_flops, update_bytes
+
+    one = job((3, 5, 2), 7)
+    assert product_flops(one) == 2 * 7 * (2 * 3 * 5 + 3 * 5 * 2)  # no delta W^T below the first layer
+    parameters = 3 * 5 + 5 + 5 * 2 + 2
+    assert update_bytes(one) == 28 * parameters
+    assert ideal_bytes(one) == 16 * parameters + 4 * 7 * (3 + 5 + 2)
+    limits = {"flops": 1e6, "bandwidths": {str(28 * parameters): 1e3}}
+    assert ideal_seconds(one, limits) == pytest.approx(product_flops(one) / 1e6 + 28 * parameters / 1e3)
+
+
+def test_the_sweep_runs_from_a_thousand_to_ten_million_parameters():
+    from growth import WIDTHS, depth_jobs, parameter_jobs
+
+    sizes = [one.n_parameters for one in parameter_jobs(WIDTHS)]
+    assert sizes == sorted(sizes)
+    assert 900 < sizes[0] < 1_100
+    assert 0.95e7 < sizes[-1] < 1.05e7
+    assert [len(one.layers) - 2 for one in depth_jobs((1, 4))] == [1, 4]
+
+
+def test_growth_is_measured_drawn_and_tabled(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    import growth
+
+    out = tmp_path / "growth.json"
+    command = ["growth.py", "--small", "--rounds", "1", "--seconds", "0.01", "--contenders", "engine"]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(out)])
+    assert growth.main() == 0
+    record = json.loads(out.read_text())
+    for sweep in ("parameters", "batch"):
+        for cell in record[sweep]:
+            assert not cell["failed"]
+            assert all(times["engine"] > 0 for times in cell["rounds"])
+            assert cell["ideal"] > 0
+    (memory,) = record["memory"]
+    assert memory["arrays"] > memory["ideal"]
+    # its own arrays must lie in the memory that the process took
+    assert memory["growth"]["engine"] > 0.8 * memory["arrays"]
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "| parameters (batch 128) | gpubp | ideal |" in printed
+
+    source = tmp_path / "again.png"
+    monkeypatch.setattr(sys, "argv", ["growth.py", "--from", str(out), "--plot", str(source)])
+    assert growth.main() == 0
+    assert capsys.readouterr().out == printed
+    assert source.exists()
+
+
+def test_what_failed_is_listed():
+    from growth_table import table
+
+    cell = {
+        "layers": [4, 8, 2],
+        "batch": 3,
+        "n_parameters": 58,
+        "ideal": 2e-6,
+        "failed": {"jax_jit": "no jax"},
+    }
+    timed = cell | {"rounds": [{"engine": 1.5e-3}, {"engine": 2.5e-3}, {"engine": 9e-3}]}
+    held = cell | {"depth": 1, "growth": {"engine": 3_000_000}, "ideal": 2_000_000}
+    record = {
+        "date": "2000-01-01",
+        "machine": {"cpu": "C", "cpus": 2},
+        "ceilings": {"flops": 1e9},
+        "parameters": [timed],
+        "batch": [timed],
+        "memory": [held],
+    }
+    text = "\n".join(table(record))
+    assert "| 58 | 2.5 ms | 2 us |" in text
+    assert "| 1 | 3 MB | 2 MB |" in text
+    assert text.count("- JAX jit: no jax") == 1
+
+
+def test_a_first_step_is_timed_cold_and_warm_and_what_fails_is_said():
+    from startup import measure
+    from startup_table import table
+
+    found = measure(["sklearn", "nobody"], 1)
+    one = found["sklearn"]
+    assert one["cold"][0] > 0
+    assert one["warm"][0] > 0
+    assert 1 < one["loss"] < 4  # log(10) is 2.3
+    assert 3e7 < one["peak"]["warm"][0] < 3e9
+    assert "KeyError" in found["nobody"]["failed"]
+    sizes = {"sklearn": {"bytes": 1_500_000_000}}
+    machine = {"cpu": "C", "cpus": 2, "versions": {"torch": "2.0+cpu"}}
+    del found["nobody"]
+    found["jax_jit"] = {"failed": "no jax", "cold": [], "warm": [], "peak": {}}
+    text = "\n".join(table({"date": "2000-01-01", "machine": machine, "starts": found, "installed": sizes}))
+    assert "| scikit-learn | " in text
+    assert "1.50 GB" in text
+    assert "- JAX jit: no jax" in text
+    assert "torch 2.0+cpu" in text
+
+
+def test_cold_means_an_empty_cache_and_warm_the_same_one_filled(monkeypatch):
+    import startup
+
+    seen = []
+
+    def start(name, caches):
+        seen.append((caches, sorted(caches.iterdir())))
+        (caches / "filled").mkdir(exist_ok=True)
+        return {"seconds": 1.0, "peak": 1, "loss": 2.0}
+
+    monkeypatch.setattr(startup, "start", start)
+    startup.measure(["gpubp"], 2)
+    (a, empty), (b, full), (c, again), _ = seen
+    assert a == b != c
+    assert (empty, again) == ([], [])
+    assert full == [a / "filled"]
+
+
+def test_installed_counts_all_that_is_required_once():
+    from installed import closure, installed, size
+
+    found = closure("scikit-learn")
+    assert {"scikit-learn", "numpy", "scipy", "joblib"} <= set(found)
+    assert "pytest" not in found  # of an extra
+    counted = installed("scikit-learn")
+    assert counted["bytes"] == sum(size(one) for one in found.values())
+    assert counted["bytes"] > 50e6
+    assert installed("no-such-distribution-here") is None
