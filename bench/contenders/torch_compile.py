@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 import os
+import types
+from typing import Any
 
 from . import Job, Work
-from ._torch import set_precision, step_of, work
+from ._torch import epoch_work, inference_work, start, step_of, step_work
 
 SLOW = True
 _WARM_UP = 4  # compiles, warms up, records the graphs, replays them once
 
 
-def setup(job: Job) -> Work:
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
-    import torch
-
-    set_precision(job)
-    step = step_of(job, lambda loss: torch.compile(loss, mode="max-autotune"))
-    prepared = work(job, step)
+def step(job: Job) -> Work:
+    compiler = _compiler(job)
+    prepared = step_work(job, step_of(job, compiler))
     prepared.run(_WARM_UP)
     prepared.sync()
     prepared.done = _WARM_UP
     return prepared
+
+
+def epoch(job: Job) -> Work:
+    compiler = _compiler(job)
+    return epoch_work(job, compiler)
+
+
+def inference(job: Job) -> Work:
+    compiler = _compiler(job)
+    return inference_work(job, compiler)
+
+
+def _compiler(job: Job) -> Any:
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
+    import torch
+
+    start(job)
+
+    def compiler(function: Any) -> Any:
+        # a code object of its own: otherwise the guards of every job of this process are looked through in each call
+        code, closure = function.__code__.replace(), function.__closure__
+        own = types.FunctionType(code, function.__globals__, function.__name__, closure=closure)
+        return torch.compile(own, mode="max-autotune", dynamic=False)
+
+    return compiler

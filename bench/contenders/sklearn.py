@@ -1,0 +1,96 @@
+"""scikit-learn: MLPClassifier or MLPRegressor from the same weights, alpha=0, in the dtype of the data; no gelu.
+
+A step is one `partial_fit` of one batch, an epoch one of `fit(max_iter=epochs)`, which shuffles, gathers and keeps the
+mean loss by itself (quicker than `partial_fit` over shuffled batches), inference `predict_proba` or `predict`. Its
+squared error is halved, which Adam's update hardly sees. Its Adam adds epsilon to the root of the uncorrected second
+moment, which is PyTorch's with a larger epsilon in the first steps: as much work, another loss in its fifth digit.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from . import BETAS, EPS, LR, Job, Work
+
+DEVICES, PRECISIONS, ACTIVATIONS = ("cpu",), ("float32", "float64"), ("relu", "tanh")
+BOUNDS = {
+    ("step", "float64"): 1e-3,
+    ("epoch", "float64"): 1e-3,
+}  # for its epsilon alone; a test holds it to that
+
+
+def step(job: Job) -> Work:
+    net, (x, y) = network(job), targets(job, job.data())
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            net.partial_fit(x, y)
+
+    return Work(run, loss=lambda: loss_of(job, net))
+
+
+def epoch(job: Job) -> Work:
+    net, (x, y) = network(job), targets(job, job.data_set())
+    net.set_params(warm_start=True, n_iter_no_change=np.inf)  # weights go on, and no epoch is left out
+
+    def run(times: int, shuffle: bool = True) -> None:
+        net.set_params(max_iter=times, shuffle=shuffle).fit(x, y)
+
+    def loss() -> float:
+        run(1, shuffle=False)
+        return loss_of(job, net)
+
+    return Work(run, loss=loss)
+
+
+def inference(job: Job) -> Work:
+    net, (x, _) = network(job), job.data()
+    predict = net.predict if job.regression else net.predict_proba
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            predict(x)
+
+    return Work(run, loss=lambda: job.loss(predict(x), probabilities=True))
+
+
+def network(job: Job) -> Any:
+    """After one `partial_fit`, without which there are no weights: then they and the state of Adam are set back."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    warnings.simplefilter("ignore", ConvergenceWarning)  # that so many epochs are not enough
+    kind = MLPRegressor if job.regression else MLPClassifier
+    net = kind(
+        hidden_layer_sizes=job.layers[1:-1],
+        activation=job.activation,
+        alpha=0.0,
+        batch_size=job.batch,
+        learning_rate_init=LR,
+        beta_1=BETAS[0],
+        beta_2=BETAS[1],
+        epsilon=EPS,
+        random_state=0,
+    )
+    x, y = targets(job, job.data())
+    if job.regression:
+        net.partial_fit(x, y)
+    else:
+        net.partial_fit(x, y, classes=np.arange(job.layers[-1]))
+    for k, (W, b) in enumerate(job.parameters()):
+        net.coefs_[k][...], net.intercepts_[k][...] = W, b
+    del net._optimizer  # the next call makes one
+    return net
+
+
+def targets(job: Job, data: tuple[Any, Any]) -> tuple[Any, Any]:
+    """x and y, a column of targets as a vector."""
+    x, y = data
+    return x, y.ravel() if job.regression else y
+
+
+def loss_of(job: Job, net: Any) -> float:
+    return float(net.loss_) * (2 if job.regression else 1)
