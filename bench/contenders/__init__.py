@@ -9,8 +9,8 @@ network has one output), backward, Adam with PyTorch's defaults. Tasks:
     inference    one batch in as a NumPy array, its outputs out as one: the whole call as a user makes it
 
 A module has the functions of the tasks that it takes part in, and may say `SLOW = True` (it compiles for long),
-`DEVICES`, `PRECISIONS` and `ACTIVATIONS` (what it offers), `BOUNDS` (see `cells.other_work`); `FLOOR = True` marks a
-part of the task, no contender, which does not depend on the activation.
+`DEVICES`, `PRECISIONS` and `ACTIVATIONS` (what it offers); `FLOOR = True` marks a part of the task, no contender, which
+does not depend on the activation.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ class Job:
     def regression(self) -> bool:
         """Mean squared error over float targets rather than cross-entropy of class numbers."""
         return self.layers[-1] == 1
+
+    @property
+    def narrow(self) -> bool:
+        """Few inputs: PyTorch and JAX are quicker when they gather the data set once an epoch, else batch by batch."""
+        return self.layers[0] <= 64
 
     @property
     def n_parameters(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import BETAS, EPS, LR, Job, Work, threads
@@ -19,6 +19,8 @@ def start(job: Job) -> None:
     """Threads, and whether products of float32 may take TF32; bfloat16 comes by autocast."""
     import torch
 
+    # Adam's count of steps has this type, and a compiled 1 - beta^t with it
+    torch.set_default_dtype(getattr(torch, job.dtype))
     torch.set_num_threads(threads())
     torch.set_float32_matmul_precision("high" if job.precision == "tf32" else "highest")
 
@@ -45,12 +47,12 @@ def on_device(job: Job, arrays: Any) -> tuple[Any, ...]:
     return tuple(torch.from_numpy(array).to(job.device) for array in arrays)
 
 
-def adam(job: Job, parameters: Any) -> Any:
-    """Fused; its step count lies on the device where a graph must change it."""
+def adam(job: Job, parameters: Any, fused: bool = True) -> Any:
+    """Its step count lies on the device where a graph must change it."""
     import torch
 
     capturable = job.device.startswith("cuda")
-    return torch.optim.Adam(parameters, LR, betas=BETAS, eps=EPS, fused=True, capturable=capturable)
+    return torch.optim.Adam(parameters, LR, betas=BETAS, eps=EPS, fused=fused, capturable=capturable)
 
 
 def loss_of(job: Job) -> Callable[[Any, Any], Any]:
@@ -65,7 +67,12 @@ def training(job: Job, compiler: Compiler | None = None) -> Callable[[Any, Any],
     import torch
 
     net, loss = network(job), loss_of(job)
-    optimizer = adam(job, net.parameters())
+    # on a CPU the compiler makes a quicker update of the plain Adam than the fused one is
+    compiled_update = compiler is not None and not job.device.startswith("cuda")
+    optimizer = adam(job, net.parameters(), fused=not compiled_update)
+
+    def update() -> None:
+        optimizer.step()
 
     def compute(x: Any, y: Any) -> Any:
         return loss(net(x), y)
@@ -77,12 +84,14 @@ def training(job: Job, compiler: Compiler | None = None) -> Callable[[Any, Any],
     forward = cast if job.precision == "bfloat16" else compute
     if compiler is not None:
         forward = compiler(forward)
+    if compiled_update:
+        update = compiler(update)
 
     def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad(set_to_none=True)
         loss = forward(x, y)
         loss.backward()
-        optimizer.step()
+        update()
         return loss
 
     return step
@@ -107,17 +116,23 @@ def step_work(job: Job, step: Callable[[], Any], done: int = 0) -> Work:
 
 
 def epoch_work(job: Job, compiler: Compiler | None = None) -> Work:
-    """Every epoch the data set is gathered once, in a random order, and then cut into batches without a copy."""
+    """A random order, and batches by index_select: of the whole data set, then cut without a copy, or one by one."""
     import torch
 
     step, (x, y) = training(job, compiler), job.data_set()
 
-    def once(x: Any, y: Any, shuffle: bool = True) -> float:
-        if shuffle:
-            order = torch.randperm(len(x), device=x.device)
-            x, y = x.index_select(0, order), y.index_select(0, order)
-        total = torch.zeros((), dtype=torch.float32, device=x.device)
-        for x_batch, y_batch in zip(x.split(job.batch), y.split(job.batch), strict=True):
+    def batches(x: Any, y: Any) -> Iterable[tuple[Any, Any]]:
+        order = torch.randperm(len(x), device=x.device)
+        if job.narrow:
+            return in_order(x.index_select(0, order), y.index_select(0, order))
+        return ((x.index_select(0, i), y.index_select(0, i)) for i in order.split(job.batch))
+
+    def in_order(x: Any, y: Any) -> Iterable[tuple[Any, Any]]:
+        return zip(x.split(job.batch), y.split(job.batch), strict=True)
+
+    def once(pairs: Iterable[tuple[Any, Any]]) -> float:
+        total = torch.zeros((), device=job.device)
+        for x_batch, y_batch in pairs:
             total += step(x_batch, y_batch).detach()
         return float(total) / job.batches
 
@@ -125,9 +140,9 @@ def epoch_work(job: Job, compiler: Compiler | None = None) -> Work:
         start(job)
         data = on_device(job, (x, y))
         for _ in range(times):
-            once(*data)
+            once(batches(*data))
 
-    return Work(run, lambda: sync(job), lambda: once(*on_device(job, (x, y)), shuffle=False))
+    return Work(run, lambda: sync(job), lambda: once(in_order(*on_device(job, (x, y)))))
 
 
 def inference_work(job: Job, compiler: Compiler | None = None) -> Work:

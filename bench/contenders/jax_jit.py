@@ -35,18 +35,25 @@ def epoch(job: Job) -> Work:
 
     one, (x, y), rng = step_of(job), job.data_set(), np.random.default_rng(0)
 
+    @jax.jit
+    def gathered(x: Any, y: Any, order: Any) -> Any:
+        return rows(x, order), rows(y, order)
+
     @functools.partial(jax.jit, donate_argnums=0)
     def compiled(carry: Any, x: Any, y: Any, order: Any) -> Any:
         state, k, total = carry
-        indices = jax.lax.dynamic_slice(order, (k * job.batch,), (job.batch,))
-        state, loss = one(state, rows(x, indices), rows(y, indices))
+        # a narrow data set is already in this order
+        batch = (x[k], y[k]) if job.narrow else (rows(x, order[k]), rows(y, order[k]))
+        state, loss = one(state, *batch)
         return state, k + 1, total + loss
 
     held, mean = [state(job)], [0.0]
 
     def once(data: Any, order: Any) -> None:
         carry = (held[0], jnp.zeros((), jnp.int32), jnp.zeros((), job.dtype))
-        order = jnp.asarray(order)
+        order = jnp.asarray(order.reshape(job.batches, job.batch))
+        if job.narrow:
+            data = gathered(*data, order)
         for _ in range(job.batches):
             carry = compiled(carry, *data, order)
         held[0], mean[0] = carry[0], float(carry[2]) / job.batches

@@ -46,7 +46,11 @@ def epoch(job: Job) -> Work:
 
     @functools.partial(jax.jit, donate_argnums=0)
     def compiled(state: Any, x: Any, y: Any, order: Any) -> Any:
-        state, losses = jax.lax.scan(lambda carry, i: one(carry, rows(x, i), rows(y, i)), state, order)
+        if job.narrow:
+            batches = rows(x, order), rows(y, order)
+            state, losses = jax.lax.scan(lambda carry, batch: one(carry, *batch), state, batches)
+        else:
+            state, losses = jax.lax.scan(lambda carry, i: one(carry, rows(x, i), rows(y, i)), state, order)
         return state, losses.mean()
 
     held, mean = [state(job)], [0.0]
