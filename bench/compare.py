@@ -112,7 +112,7 @@ def arguments() -> argparse.Namespace:
     add("--contenders", type=some(CONTENDERS), help=f"some of {', '.join(CONTENDERS)}")
     add("--activation", type=some(ACTIVATIONS), default=["relu"], help="some of relu, tanh, gelu (relu)")
     add("--rounds", type=int, default=5)
-    add("--seconds", type=float, default=0.2, help="that one contender is timed for in one round (0.2)")
+    add("--seconds", type=float, default=0.15, help="that one contender is timed for in one round (0.15)")
     add("--prepare-seconds", type=float, default=600.0, help="after which what is not ready is left out")
     add("--together", type=int, default=1, help="processes that prepare at once; they disturb autotuning (1)")
     add("--budget", type=float, default=1e9, help="seconds in all, after which no round begins")

@@ -80,7 +80,7 @@ class Job:
         return sum(n_in * n_out + n_out for n_in, n_out in itertools.pairwise(self.layers))
 
     def data(self) -> tuple[Any, Any]:
-        """One batch: x (batch, n_in) in [0, 1); class numbers, or targets (batch, 1)."""
+        """One batch: x (batch, n_in) in [-1, 1); class numbers, or targets (batch, 1)."""
         return self._examples(self.batch)
 
     def data_set(self) -> tuple[Any, Any]:
@@ -91,7 +91,7 @@ class Job:
         """Every input stands there twice with two targets: no loss goes to 0, where numbers too small to be normal
         would change the speed after as many steps as one contender makes and another does not."""
         rng, half = np.random.default_rng(0), n // 2
-        x = rng.random((n, self.layers[0]), self.dtype)
+        x = 2 * rng.random((n, self.layers[0]), self.dtype) - 1
         x[half : 2 * half] = x[:half]
         if self.regression:
             return x, rng.standard_normal((n, 1)).astype(self.dtype)

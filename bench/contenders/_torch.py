@@ -62,13 +62,16 @@ def loss_of(job: Job) -> Callable[[Any, Any], Any]:
     return torch.nn.functional.mse_loss if job.regression else torch.nn.functional.cross_entropy
 
 
-def training(job: Job, compiler: Compiler | None = None) -> Callable[[Any, Any], Any]:
-    """step(x, y) makes one step and returns its loss; products in bfloat16 where that is the precision."""
+def training(
+    job: Job, compiler: Compiler | None = None, compiled_update: bool = False
+) -> Callable[[Any, Any], Any]:
+    """step(x, y) makes one step and returns its loss; products in bfloat16 where that is the precision.
+
+    The update is the fused Adam, or the plain one compiled.
+    """
     import torch
 
     net, loss = network(job), loss_of(job)
-    # on a CPU the compiler makes a quicker update of the plain Adam than the fused one is
-    compiled_update = compiler is not None and not job.device.startswith("cuda")
     optimizer = adam(job, net.parameters(), fused=not compiled_update)
 
     def update() -> None:
@@ -84,8 +87,8 @@ def training(job: Job, compiler: Compiler | None = None) -> Callable[[Any, Any],
     forward = cast if job.precision == "bfloat16" else compute
     if compiler is not None:
         forward = compiler(forward)
-    if compiled_update:
-        update = compiler(update)
+        if compiled_update:
+            update = compiler(update)
 
     def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad(set_to_none=True)
@@ -97,9 +100,9 @@ def training(job: Job, compiler: Compiler | None = None) -> Callable[[Any, Any],
     return step
 
 
-def step_of(job: Job, compiler: Compiler | None = None) -> Callable[[], Any]:
+def step_of(job: Job, compiler: Compiler | None = None, compiled_update: bool = False) -> Callable[[], Any]:
     """One step over the one batch."""
-    step, (x, y) = training(job, compiler), on_device(job, job.data())
+    step, (x, y) = training(job, compiler, compiled_update), on_device(job, job.data())
     return lambda: step(x, y)
 
 
@@ -115,11 +118,11 @@ def step_work(job: Job, step: Callable[[], Any], done: int = 0) -> Work:
     return Work(run, lambda: sync(job), lambda: float(last[0].detach()), done=done)
 
 
-def epoch_work(job: Job, compiler: Compiler | None = None) -> Work:
+def epoch_work(job: Job, compiler: Compiler | None = None, compiled_update: bool = False) -> Work:
     """A random order, and batches by index_select: of the whole data set, then cut without a copy, or one by one."""
     import torch
 
-    step, (x, y) = training(job, compiler), job.data_set()
+    step, (x, y) = training(job, compiler, compiled_update), job.data_set()
 
     def batches(x: Any, y: Any) -> Iterable[tuple[Any, Any]]:
         order = torch.randperm(len(x), device=x.device)
