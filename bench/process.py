@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from contenders import Job
+from machine import environment
 
 GRACE = 20.0  # seconds beyond its own limit after which a worker that does not answer is killed
 LONGEST = 120.0  # one measurement
@@ -29,6 +30,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=environment(),
         )
         self._reader = threading.Thread(target=self._keep_errors, daemon=True)
         self._reader.start()
@@ -39,7 +41,7 @@ class Process:
             self._errors = [*self._errors[-5:], line.strip()]
 
     def prepare(self, job: Job, seconds: float) -> dict[str, Any]:
-        """Prepares the job's step: {"ready": seconds, "loss": ...}."""
+        """Prepares the job: {"ready": seconds, "loss": ...}."""
         return self._ask(
             {"do": "prepare", "job": dataclasses.asdict(job), "seconds": seconds}, seconds + GRACE
         )

@@ -1,100 +1,82 @@
-"""The comparison as a Markdown table: times relative to gpubp, with their spread, and the share of the floor."""
+"""A record of the comparison as Markdown: times relative to gpubp, with their spread, and the share of the floor."""
 
 from __future__ import annotations
 
-import importlib
 import statistics
 from typing import Any
 
+from verdict import Spread, is_floor, measured, ratios, summary
 
-def ratios(cell: dict[str, Any], name: str) -> tuple[float, float, float] | None:
-    """Median, smallest and largest over the rounds of (time of `name`) / (time of gpubp); None where one is missing."""
-    rounds = [times for times in cell["rounds"] if name in times and "engine" in times]
-    found = [times[name] / times["engine"] for times in rounds]
-    return (statistics.median(found), min(found), max(found)) if found else None
-
-
-def measured(cell: dict[str, Any]) -> list[str]:
-    """Whoever was timed in some round."""
-    return list(dict.fromkeys(name for times in cell["rounds"] for name in times))
-
-
-def is_floor(name: str) -> bool:
-    """Whether it is a part of the step rather than a contender."""
-    return bool(getattr(importlib.import_module(f"contenders.{name}"), "FLOOR", False))
-
-
-def summary(cell: dict[str, Any]) -> dict[str, Any]:
-    """Ratio of the best peer that does the same work, and the share of the least time that the products alone take."""
-    peers, floors = {}, {}
-    for name in measured(cell):
-        found = ratios(cell, name)
-        if name == "engine" or found is None or name in cell["other_work"]:
-            continue
-        (floors if is_floor(name) else peers)[name] = found[0]
-    products = [share for name, share in floors.items() if "products" in name]
-    best = min(peers, key=lambda name: peers[name], default=None)
-    return {
-        "best_peer": best,
-        "ratio": peers[best] if best else None,
-        "products_share": min(products) if products else None,
-        "update_share": floors.get("update_floor"),
-    }
+TASKS = {
+    "step": "One training step on a batch in memory",
+    "epoch": "One epoch of `fit` over a data set in NumPy arrays",
+    "inference": "Inference, a NumPy batch in and NumPy outputs out",
+}
 
 
 def table(record: dict[str, Any]) -> list[str]:
-    """One table a precision: milliseconds of gpubp, then every other's time relative to it."""
-    lines = [_head(record), ""]
-    for precision in dict.fromkeys(cell["precision"] for cell in record["cells"]):
-        cells = [cell for cell in record["cells"] if cell["precision"] == precision]
-        names = list(dict.fromkeys(name for cell in cells for name in measured(cell) if name != "engine"))
-        lines += [
-            f"**{precision}**",
-            "",
-            "| network, batch | gpubp | " + " | ".join((*names, "best peer / gpubp")) + " |",
-        ]
-        lines.append("|" + "---|" * (len(names) + 3))
-        lines += [_row(cell, names) for cell in cells]
-        lines.append("")
-    lines += _left_out(record)
-    return lines
+    """For each task, activation and precision its cells; then what could not be measured."""
+    lines = []
+    for part in dict.fromkeys(map(_part, record["cells"])):
+        cells = [cell for cell in record["cells"] if _part(cell) == part]
+        lines += [*_head(record, part), "", *rows(cells), ""]
+    return lines + left_out(record["cells"])
 
 
-def _head(record: dict[str, Any]) -> str:
-    found, device = record["machine"], record["device"]
-    where = (
-        found["gpu"]["name"]
-        if device.startswith("cuda") and "gpu" in found
-        else f"{found['cpus']} x {found['cpu']}"
-    )
-    return (
-        f"One training step ({record['activation']}, softmax cross-entropy, Adam) on {where}, {record['date']}: time "
-        "relative to gpubp (smallest-largest of a round). Floors are parts of the step: below 1 by nature."
-    )
+def rows(cells: list[dict[str, Any]]) -> list[str]:
+    """Milliseconds of gpubp, every other's time relative to it, the best peer's, the share of the floor."""
+    names = list(dict.fromkeys(name for cell in cells for name in measured(cell) if name != "engine"))
+    names.sort(key=is_floor)  # floors stand last
+    head = ("network, batch", "gpubp", *names, "best peer / gpubp", "floor / gpubp")
+    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *(_row(cell, names) for cell in cells)]
+
+
+def milliseconds(cell: dict[str, Any]) -> str:
+    own = [times["engine"] for times in cell["rounds"] if "engine" in times]
+    return f"{1e3 * statistics.median(own):.3g} ms" if own else "-"
+
+
+def times(found: Spread | None) -> str:
+    return f"{found[0]:.2f}x ({found[1]:.2f}-{found[2]:.2f})" if found else "-"
+
+
+def _part(cell: dict[str, Any]) -> tuple[str, str, str]:
+    return cell.get("task", "step"), cell.get("activation", "relu"), cell["precision"]
+
+
+def _head(record: dict[str, Any], part: tuple[str, str, str]) -> list[str]:
+    found, (task, activation, precision) = record["machine"], part
+    on_gpu = record["device"].startswith("cuda") and "gpu" in found
+    where = found["gpu"]["name"] if on_gpu else f"{found['cpus']} x {found['cpu']}"
+    return [
+        f"{TASKS[task]} ({activation}, {precision}; Adam) on {where}, {record['date']}: time relative to gpubp "
+        "(smallest-largest of a round). Floors are parts of the task: below 1 by nature."
+    ]
 
 
 def _row(cell: dict[str, Any], names: list[str]) -> str:
-    own = [times["engine"] for times in cell["rounds"] if "engine" in times]
-    parts = [cell["shape"], f"{1e3 * statistics.median(own):.4g} ms" if own else "-"]
+    parts = [cell["shape"], milliseconds(cell)]
     for name in names:
         found = ratios(cell, name)
         mark = " (other loss)" if name in cell["other_work"] else ""
-        parts.append(f"{found[0]:.2f}x ({found[1]:.2f}-{found[2]:.2f}){mark}" if found else "-")
+        parts.append(times(found) + mark if found else "-")
     best = summary(cell)
-    parts.append(f"{best['ratio']:.2f}x, {best['best_peer']}" if best["ratio"] else "-")
+    mark = " **short**" if best["short"] else ""
+    parts.append(f"{best['ratio']:.2f}x, {best['best_peer']}{mark}" if best["ratio"] else "-")
+    parts.append(f"{best['floor_share']:.2f}" if best["floor_share"] else "-")
     return "| " + " | ".join(parts) + " |"
 
 
-def _left_out(record: dict[str, Any]) -> list[str]:
-    """What could not be measured, each reason once."""
+def left_out(cells: list[dict[str, Any]]) -> list[str]:
+    """What could not be measured, each reason once; and whose loss is another."""
     reasons: dict[tuple[str, str], list[str]] = {}
-    for cell in record["cells"]:
+    for cell in cells:
+        where = ", ".join((cell["shape"], *_part(cell)))
         for name, reason in cell["failed"].items():
-            reasons.setdefault((name, reason), []).append(f"{cell['shape']} {cell['precision']}")
+            reasons.setdefault((name, reason), []).append(where)
+        for name in cell["other_work"]:
+            reasons.setdefault((name, "another loss, which does not count as a peer's"), []).append(where)
     if not reasons:
         return []
-    return [
-        "Not measured:",
-        "",
-        *(f"- {name}: {reason} ({', '.join(of)})" for (name, reason), of in reasons.items()),
-    ]
+    lines = [f"- {name}: {reason} ({'; '.join(of)})" for (name, reason), of in reasons.items()]
+    return ["Not measured:", "", *lines, ""]

@@ -1,7 +1,8 @@
-"""What the contenders over JAX share: the whole step as one pure function."""
+"""What the contenders over JAX share: the network and the whole step as pure functions."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +23,8 @@ def start(job: Job) -> Any:
     return jax
 
 
-def make(job: Job) -> tuple[Callable[..., Any], Any, tuple[Any, Any]]:
-    """step(state, x, y) -> (state, loss), the state it starts from, and the batch."""
+def forward_of(job: Job) -> Callable[[Any, Any], Any]:
+    """forward(parameters, x) -> outputs."""
     import jax
     import jax.numpy as jnp
 
@@ -38,13 +39,29 @@ def make(job: Job) -> tuple[Callable[..., Any], Any, tuple[Any, Any]]:
         kind = jnp.float32 if last else jnp.bfloat16
         return jnp.dot(a.astype(jnp.bfloat16), W.astype(jnp.bfloat16), preferred_element_type=kind)
 
-    def loss_of(parameters: Any, x: Any, y: Any) -> Any:
+    def forward(parameters: Any, x: Any) -> Any:
         a = x
         for k, (W, b) in enumerate(parameters):
             last = k == len(parameters) - 1
             z = product(a, W, last)
             z = z + b.astype(z.dtype)
             a = z if last else f(z)
+        return a
+
+    return forward
+
+
+def step_of(job: Job) -> Callable[..., Any]:
+    """step(state, x, y) -> (state, loss)."""
+    import jax
+    import jax.numpy as jnp
+
+    forward = forward_of(job)
+
+    def loss_of(parameters: Any, x: Any, y: Any) -> Any:
+        a = forward(parameters, x)
+        if job.regression:
+            return ((a - y) ** 2).mean()
         return -jnp.take_along_axis(jax.nn.log_softmax(a), y[:, None], axis=1).mean()
 
     def step(state: Any, x: Any, y: Any) -> Any:
@@ -53,11 +70,36 @@ def make(job: Job) -> tuple[Callable[..., Any], Any, tuple[Any, Any]]:
         t = t + 1
         m = jax.tree.map(lambda m, g: BETAS[0] * m + (1 - BETAS[0]) * g, m, g)
         v = jax.tree.map(lambda v, g: BETAS[1] * v + (1 - BETAS[1]) * g * g, v, g)
-        first, second = 1 - BETAS[0] ** t.astype(x.dtype), 1 - BETAS[1] ** t.astype(x.dtype)
+        # 1 - beta^t, of which float32 loses three digits where it is written so
+        first, second = (-jnp.expm1(t.astype(x.dtype) * math.log(beta)) for beta in BETAS)
         p = jax.tree.map(lambda p, m, v: p - LR * (m / first) / (jnp.sqrt(v / second) + EPS), p, m, v)
         return (p, m, v, t), loss
 
-    p = [(jnp.asarray(W), jnp.asarray(b)) for W, b in job.parameters()]
+    return step
+
+
+def parameters(job: Job) -> Any:
+    import jax.numpy as jnp
+
+    return [(jnp.asarray(W), jnp.asarray(b)) for W, b in job.parameters()]
+
+
+def state(job: Job) -> Any:
+    """Parameters, both moments and the step count before the first step."""
+    import jax
+    import jax.numpy as jnp
+
+    p = parameters(job)
     zeros = [jax.tree.map(jnp.zeros_like, p) for _ in range(2)]
-    x, y = job.data()
-    return step, (p, *zeros, jnp.zeros((), jnp.int32)), (jnp.asarray(x), jnp.asarray(y))
+    return (p, *zeros, jnp.zeros((), jnp.int32))
+
+
+def on_device(arrays: Any) -> tuple[Any, ...]:
+    import jax.numpy as jnp
+
+    return tuple(jnp.asarray(array) for array in arrays)
+
+
+def rows(array: Any, indices: Any) -> Any:
+    """A gather that does not look whether an index is out of bounds."""
+    return array.at[indices].get(mode="promise_in_bounds")

@@ -1,27 +1,32 @@
-"""What the contenders over PyTorch share: the network, the step, and a step captured by hand into a CUDA graph."""
+"""What the contenders over PyTorch share: the network, the step, the epoch, and a step captured into a CUDA graph."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import BETAS, EPS, LR, Job, Work
+from . import BETAS, EPS, LR, Job, Work, threads
 
 ACTIVATIONS = {"relu": "ReLU", "tanh": "Tanh", "gelu": "GELU"}
 _WARM_UP = 3  # steps before a capture, as PyTorch's manual has it
 
+Compiler = Callable[[Any], Any]
 
-def set_precision(job: Job) -> None:
-    """Whether products of float32 may take TF32; bfloat16 comes by autocast."""
+
+def start(job: Job) -> None:
+    """Threads, and whether products of float32 may take TF32; bfloat16 comes by autocast."""
     import torch
 
+    # Adam's count of steps has this type, and a compiled 1 - beta^t with it
+    torch.set_default_dtype(getattr(torch, job.dtype))
+    torch.set_num_threads(threads())
     torch.set_float32_matmul_precision("high" if job.precision == "tf32" else "highest")
 
 
-def model(job: Job) -> tuple[Any, Any, Any]:
-    """The network with the job's parameters, and its batch, on the device."""
+def network(job: Job) -> Any:
+    """The network with the job's parameters, on the device."""
     import torch
 
     modules: list[Any] = []
@@ -32,61 +37,148 @@ def model(job: Job) -> tuple[Any, Any, Any]:
         for layer, (W, b) in zip(net[::2], job.parameters(), strict=True):
             layer.weight.copy_(torch.from_numpy(W).T)
             layer.bias.copy_(torch.from_numpy(b))
-    return net, *(torch.from_numpy(array).to(job.device) for array in job.data())
+    return net
 
 
-def adam(job: Job, parameters: Any) -> Any:
-    """Fused; its step count lies on the device where a graph must change it."""
+def on_device(job: Job, arrays: Any) -> tuple[Any, ...]:
+    """On a CPU without a copy."""
+    import torch
+
+    return tuple(torch.from_numpy(array).to(job.device) for array in arrays)
+
+
+def adam(job: Job, parameters: Any, fused: bool = True) -> Any:
+    """Its step count lies on the device where a graph must change it."""
     import torch
 
     capturable = job.device.startswith("cuda")
-    return torch.optim.Adam(parameters, LR, betas=BETAS, eps=EPS, fused=True, capturable=capturable)
+    return torch.optim.Adam(parameters, LR, betas=BETAS, eps=EPS, fused=fused, capturable=capturable)
 
 
-def forward_loss(job: Job, net: Any, x: Any, y: Any) -> Callable[[], Any]:
-    """A function that computes the loss; float32 parameters with products in bfloat16 where that is the precision."""
+def loss_of(job: Job) -> Callable[[Any, Any], Any]:
+    """loss(outputs, y)."""
     import torch
 
-    def compute() -> Any:
-        return torch.nn.functional.cross_entropy(net(x), y)
-
-    if job.precision != "bfloat16":
-        return compute
-
-    def cast() -> Any:
-        with torch.autocast(torch.device(job.device).type, torch.bfloat16):
-            return compute()
-
-    return cast
+    return torch.nn.functional.mse_loss if job.regression else torch.nn.functional.cross_entropy
 
 
-def step_of(job: Job, compile_loss: Callable[[Any], Any] | None = None) -> Callable[[], Any]:
-    """One step, which returns its loss."""
-    net, x, y = model(job)
-    optimizer, loss_of = adam(job, net.parameters()), forward_loss(job, net, x, y)
-    if compile_loss is not None:
-        loss_of = compile_loss(loss_of)
+def training(
+    job: Job, compiler: Compiler | None = None, compiled_update: bool = False
+) -> Callable[[Any, Any], Any]:
+    """step(x, y) makes one step and returns its loss; products in bfloat16 where that is the precision.
 
-    def step() -> Any:
-        optimizer.zero_grad(set_to_none=True)
-        loss = loss_of()
-        loss.backward()
+    The update is the fused Adam, or the plain one compiled.
+    """
+    import torch
+
+    net, loss = network(job), loss_of(job)
+    optimizer = adam(job, net.parameters(), fused=not compiled_update)
+
+    def update() -> None:
         optimizer.step()
+
+    def compute(x: Any, y: Any) -> Any:
+        return loss(net(x), y)
+
+    def cast(x: Any, y: Any) -> Any:
+        with torch.autocast(torch.device(job.device).type, torch.bfloat16):
+            return compute(x, y)
+
+    forward = cast if job.precision == "bfloat16" else compute
+    if compiler is not None:
+        forward = compiler(forward)
+        if compiled_update:
+            update = compiler(update)
+
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad(set_to_none=True)
+        loss = forward(x, y)
+        loss.backward()
+        update()
         return loss
 
     return step
 
 
-def work(job: Job, step: Callable[[], Any], done: int = 0) -> Work:
+def step_of(job: Job, compiler: Compiler | None = None, compiled_update: bool = False) -> Callable[[], Any]:
+    """One step over the one batch."""
+    step, (x, y) = training(job, compiler, compiled_update), on_device(job, job.data())
+    return lambda: step(x, y)
+
+
+def step_work(job: Job, step: Callable[[], Any], done: int = 0) -> Work:
     """Steps one after the other from Python."""
     last: list[Any] = [None]
 
     def run(times: int) -> None:
-        set_precision(job)
+        start(job)
         for _ in range(times):
             last[0] = step()
 
     return Work(run, lambda: sync(job), lambda: float(last[0].detach()), done=done)
+
+
+def epoch_work(job: Job, compiler: Compiler | None = None, compiled_update: bool = False) -> Work:
+    """A random order, and batches by index_select: of the whole data set, then cut without a copy, or one by one."""
+    import torch
+
+    step, (x, y) = training(job, compiler, compiled_update), job.data_set()
+
+    def batches(x: Any, y: Any) -> Iterable[tuple[Any, Any]]:
+        order = torch.randperm(len(x), device=x.device)
+        if job.narrow:
+            return in_order(x.index_select(0, order), y.index_select(0, order))
+        return ((x.index_select(0, i), y.index_select(0, i)) for i in order.split(job.batch))
+
+    def in_order(x: Any, y: Any) -> Iterable[tuple[Any, Any]]:
+        return zip(x.split(job.batch), y.split(job.batch), strict=True)
+
+    def once(pairs: Iterable[tuple[Any, Any]]) -> float:
+        total = torch.zeros((), device=job.device)
+        for x_batch, y_batch in pairs:
+            total += step(x_batch, y_batch).detach()
+        return float(total) / job.batches
+
+    def run(times: int) -> None:
+        start(job)
+        data = on_device(job, (x, y))
+        for _ in range(times):
+            once(batches(*data))
+
+    return Work(run, lambda: sync(job), lambda: once(in_order(*on_device(job, (x, y)))))
+
+
+def inference_work(job: Job, compiler: Compiler | None = None) -> Work:
+    import torch
+
+    net, (x, _) = network(job), job.data()
+
+    def compute(x: Any) -> Any:
+        return net(x)
+
+    def cast(x: Any) -> Any:
+        with torch.autocast(torch.device(job.device).type, torch.bfloat16):
+            return net(x)
+
+    forward = cast if job.precision == "bfloat16" else compute
+    if compiler is not None:
+        forward = compiler(forward)
+
+    def once() -> Any:
+        outputs = forward(torch.from_numpy(x).to(job.device)).cpu()
+        return (outputs.float() if job.precision == "bfloat16" else outputs).numpy()
+
+    def run(times: int) -> None:
+        start(job)
+        with torch.inference_mode():
+            for _ in range(times):
+                once()
+
+    def loss() -> float:
+        with torch.inference_mode():
+            return job.loss(once())
+
+    return Work(run, loss=loss)
 
 
 def graph(job: Job, step: Callable[[], Any]) -> Work:

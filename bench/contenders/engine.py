@@ -1,4 +1,4 @@
-"""gpubp: the captured step of `Trainer`, replayed as `fit` replays it."""
+"""gpubp: the captured step of `Trainer`, replayed as `fit` replays it; `fit` itself; `forward`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from . import BETAS, EPS, LR, Job, Work
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "float64")
 
 
-def setup(job: Job) -> Work:
-    import gpubp
+def step(job: Job) -> Work:
     from gpubp.kernels.losses import LOSS
     from gpubp.training.step import Step
 
-    net = network(job)
-    trainer = gpubp.Trainer(net, "softmax_cross_entropy", gpubp.Adam(LR, betas=BETAS, eps=EPS))
+    trainer = make(job)
     x, y = job.data()
-    ops = net.backend
+    ops = trainer.net.backend
     with ops.ordered():
-        step = Step(trainer, job.batch, labels=True)
+        step = Step(trainer, job.batch, labels=not job.regression)
         step.fill(x, y, np.ones(job.batch, job.dtype))
         trainer.set_lr(LR)
         step.run(1)
@@ -34,6 +32,43 @@ def setup(job: Job) -> Work:
             step.run(times)
 
     return Work(run, ops.synchronize, loss, done=1)
+
+
+def epoch(job: Job) -> Work:
+    """One call of `fit` for all epochs of a reading: its checks and its captures are divided among them."""
+    trainer = make(job)
+    x, y = job.data_set()
+
+    def run(times: int, shuffle: bool = True) -> None:
+        trainer.fit(x, y, epochs=times, batch_size=job.batch, shuffle=shuffle)
+
+    def loss() -> float:
+        run(1, shuffle=False)
+        return float(trainer.history["loss"][-1])
+
+    return Work(run, trainer.net.backend.synchronize, loss)
+
+
+def inference(job: Job) -> Work:
+    net = network(job)
+    x, _ = job.data()
+
+    def once() -> Any:
+        return net.backend.to_host(net.forward(x))
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            once()
+
+    return Work(run, loss=lambda: job.loss(once()))
+
+
+def make(job: Job) -> Any:
+    """A trainer of the job's network."""
+    import gpubp
+
+    loss = "mse" if job.regression else "softmax_cross_entropy"
+    return gpubp.Trainer(network(job), loss, gpubp.Adam(LR, betas=BETAS, eps=EPS), seed=0)
 
 
 def network(job: Job) -> Any:

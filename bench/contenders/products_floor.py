@@ -1,4 +1,4 @@
-"""The matrix products of the step alone, as gpubp launches them: no contender, the floor of every one."""
+"""The matrix products of the task alone, as gpubp launches them: no contender, the floor of every one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FLOOR = True
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "float64")
 
 
-def setup(job: Job) -> Work:
+def step(job: Job, backward: bool = True) -> Work:
     import numpy as np
 
     from gpubp.backend import State
@@ -28,13 +28,23 @@ def setup(job: Job) -> Work:
         with ops.capture(State(ops, 0)) as recording:
             for k, layer in enumerate(layers):
                 ops.matmul(a[k], layer.stored_W, out=z if k == top else a[k + 1])
-            for k in range(top, 0, -1):
-                ops.matmul(deltas[k], layers[k].stored_W.T, out=deltas[k - 1])
+            for k in range(top if backward else -1, -1, -1):
+                if k:
+                    ops.matmul(deltas[k], layers[k].stored_W.T, out=deltas[k - 1])
                 ops.matmul(a[k].T, deltas[k], out=layers[k].dW)
-            ops.matmul(a[0].T, deltas[0], out=layers[0].dW)
 
     def run(times: int) -> None:
         with ops.ordered():
             recording.replay(times)
 
     return Work(run, ops.synchronize)
+
+
+def epoch(job: Job) -> Work:
+    work = step(job)
+    work.scale = job.batches
+    return work
+
+
+def inference(job: Job) -> Work:
+    return step(job, backward=False)

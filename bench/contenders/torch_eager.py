@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from . import Job, Work
-from ._torch import set_precision, step_of, work
+from ._torch import epoch_work, inference_work, start, step_of, step_work
 
 
-def setup(job: Job) -> Work:
-    set_precision(job)
-    return work(job, step_of(job))
+def step(job: Job) -> Work:
+    start(job)
+    return step_work(job, step_of(job))
+
+
+def epoch(job: Job) -> Work:
+    start(job)
+    return epoch_work(job)
+
+
+def inference(job: Job) -> Work:
+    start(job)
+    return inference_work(job)

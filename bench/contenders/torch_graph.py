@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from . import Job, Work
-from ._torch import graph, set_precision, step_of
+from ._torch import graph, start, step_of
 
 DEVICES = ("cuda",)
 
 
-def setup(job: Job) -> Work:
-    set_precision(job)
+def step(job: Job) -> Work:
+    start(job)
     return graph(job, step_of(job))

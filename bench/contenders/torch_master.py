@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from . import Job, Work
-from ._torch import adam, graph, model, set_precision
+from ._torch import adam, graph, loss_of, network, on_device, start
 
 DEVICES, PRECISIONS = ("cuda",), ("bfloat16",)
 
 
-def setup(job: Job) -> Work:
+def step(job: Job) -> Work:
     import torch
 
-    set_precision(job)
-    net, x, y = model(job)
+    start(job)
+    net, (x, y) = network(job), on_device(job, job.data())
+    loss_function = loss_of(job)
     masters = [parameter.detach().clone().requires_grad_() for parameter in net.parameters()]
     net, x = net.to(torch.bfloat16), x.to(torch.bfloat16)
     shorts = list(net.parameters())
@@ -23,12 +24,12 @@ def setup(job: Job) -> Work:
     for master, gradient in zip(masters, gradients, strict=True):
         master.grad = gradient
 
-    def step() -> Any:
-        loss = torch.nn.functional.cross_entropy(net(x).float(), y)
+    def once() -> Any:
+        loss = loss_function(net(x).float(), y)
         torch._foreach_copy_(gradients, torch.autograd.grad(loss, shorts))
         optimizer.step()
         with torch.no_grad():
             torch._foreach_copy_(shorts, masters)
         return loss
 
-    return graph(job, step)
+    return graph(job, once)

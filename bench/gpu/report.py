@@ -16,7 +16,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import machine
-from table import summary, table
+from table import table
+from verdict import summary
 
 TAIL = 25  # lines of a log that are kept
 

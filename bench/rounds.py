@@ -1,0 +1,91 @@
+"""The rounds of the comparison: processes are prepared, then the contenders take turns."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from cells import Cell
+from contenders import Job
+from process import Process
+
+Member = tuple[Process, list[Cell]]
+
+
+def contender(name: str) -> Any:
+    """Its module; libraries are imported only where it prepares."""
+    return importlib.import_module(f"contenders.{name}")
+
+
+def offered(name: str, job: Job) -> bool:
+    """Whether the contender has that task on that device, in that precision and with that activation."""
+    module = contender(name)
+    return (
+        hasattr(module, job.task)
+        and job.precision in getattr(module, "PRECISIONS", (job.precision,))
+        and job.activation in getattr(module, "ACTIVATIONS", (job.activation,))
+        and job.device.split(":")[0] in getattr(module, "DEVICES", ("cpu", "cuda"))
+    )
+
+
+def job_of(name: str, job: Job) -> Job:
+    """What the contender is asked for: a floor is the same for every activation."""
+    return dataclasses.replace(job, activation="relu") if getattr(contender(name), "FLOOR", False) else job
+
+
+def groups(names: list[str], cells: list[Cell]) -> Iterator[tuple[str, list[Cell]]]:
+    """(contender, cells) for each process: one for each shape where preparing takes long."""
+    for name in names:
+        slow = getattr(contender(name), "SLOW", False)
+        own = [cell for cell in cells if offered(name, cell.job)]
+        for shape in dict.fromkeys(cell.shape for cell in own) if slow else [None]:
+            members = [cell for cell in own if shape in (None, cell.shape)]
+            if members:
+                yield name, members
+
+
+def prepare(names: list[str], cells: list[Cell], seconds: float, together: int) -> list[Member]:
+    """Every process with its jobs prepared, some at a time; what is not ready after `seconds` is left out."""
+    end = time.monotonic() + seconds
+
+    def one(group: tuple[str, list[Cell]]) -> Member:
+        name, members = group
+        process, answers = Process(name), dict[Job, dict[str, Any]]()
+        for cell in members:
+            job, left = job_of(name, cell.job), end - time.monotonic()
+            if job not in answers:
+                late = {"failed": f"not begun within {seconds:.0f} s"}
+                answers[job] = process.prepare(job, left) if left > 1 else late
+            cell.prepared[name] = answers[job]
+        return process, members
+
+    with ThreadPoolExecutor(together) as pool:
+        return list(pool.map(one, groups(names, cells)))
+
+
+def measure(members: list[Member], cells: list[Cell], rounds: int, share: float, end: float) -> int:
+    """Rounds over all cells, contenders in turn and each time another first; the rounds that there was time for."""
+    for done in range(rounds):
+        known: dict[tuple[Process, Job], float] = {}
+        for cell in cells:
+            ready = [p for p, own in members if cell in own and "ready" in cell.prepared[p.name]]
+            turn = done % max(1, len(ready))
+            times = {}
+            for process in (*ready[turn:], *ready[:turn]):
+                if time.monotonic() > end:
+                    return done
+                job = job_of(process.name, cell.job)
+                if (process, job) not in known:
+                    answer = process.measure(job, share)
+                    if "seconds" not in answer:
+                        cell.prepared[process.name] = answer
+                        continue
+                    known[process, job] = statistics.median(answer["seconds"])
+                times[process.name] = known[process, job]
+            cell.rounds.append(times)
+    return rounds

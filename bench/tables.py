@@ -1,0 +1,160 @@
+"""Writes the tables of README.md and bench/README.md from the committed records in bench/results/.
+
+python bench/tables.py            writes what stands between <!-- table: NAME --> and <!-- end -->
+python bench/tables.py --check    changes nothing; names the tables that are not current, and exits with 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cells import ON_CPU, key, read
+from table import TASKS, left_out, milliseconds, rows, times
+from verdict import between, ratios, summary
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench" / "results"
+PAGES = ("README.md", "bench/README.md")
+BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+ACTIVATIONS, PRECISIONS = ("relu", "tanh", "gelu"), ("float32", "float64")
+PEERS = {
+    "torch_eager": "PyTorch",
+    "torch_compile": "torch.compile",
+    "jax_jit": "JAX, jit",
+    "jax_scan": "JAX, scan",
+    "sklearn": "scikit-learn",
+}
+FLOOR_SHAPE = "784-512x2-10 b128"  # where the other activations are compared with relu
+FIT_TARGET, ACTIVATION_TARGET = 1.05, 1.1
+
+Cells = dict[tuple[str, ...], dict[str, Any]]
+
+
+def cpu() -> tuple[dict[str, Any] | None, Cells]:
+    record = read(RESULTS / "cpu.json")
+    return record, {key(cell): cell for cell in record["cells"]} if record else {}
+
+
+def compact() -> list[str]:
+    """float32 and relu: every task against every peer."""
+    record, cells = cpu()
+    if record is None:
+        return NOTHING
+    lines = [where(record), ""]
+    for task, title in TASKS.items():
+        own = [cells[name] for shape in ON_CPU if (name := (task, shape, "relu", "float32")) in cells]
+        names = [name for name in PEERS if any(ratios(cell, name) for cell in own)]
+        if not own:
+            continue
+        head = (title, "gpubp", *(PEERS[name] for name in names), "floor / gpubp")
+        lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        for cell in own:
+            share = summary(cell)["floor_share"]
+            parts = (cell["shape"], milliseconds(cell), *(_short(ratios(cell, name)) for name in names))
+            lines.append("| " + " | ".join((*parts, f"{share:.2f}" if share else "-")) + " |")
+        lines.append("")
+    return lines[:-1]
+
+
+def of_task(task: str) -> Callable[[], list[str]]:
+    """All cells of a task, one table for each activation and precision."""
+
+    def lines() -> list[str]:
+        record, cells = cpu()
+        if record is None:
+            return NOTHING
+        found = [where(record), ""]
+        for precision in PRECISIONS:
+            for activation in ACTIVATIONS:
+                own = [cells[n] for shape in ON_CPU if (n := (task, shape, activation, precision)) in cells]
+                if own:
+                    found += [f"**{activation}, {precision}**", "", *rows(own), ""]
+        return [*found, *left_out([cell for name, cell in cells.items() if name[0] == task])][:-1]
+
+    return lines
+
+
+def goals() -> list[str]:
+    """What falls short of its target, and how `fit` and the other activations compare with bare steps of relu."""
+    record, cells = cpu()
+    if record is None:
+        return NOTHING
+    missed = [(name, summary(cell)["short"]) for name, cell in cells.items()]
+    missed = [(name, why) for name, why in missed if why]
+    lines = [f"{len(cells)} cells, {len(missed)} short of what is aimed for.", ""]
+    lines += [f"- {', '.join(name)}: {'; '.join(why)}" for name, why in missed]
+    lines += ["", "| gpubp against itself | time | aimed for |", "|---|---|---|"]
+    for precision in PRECISIONS:
+        for activation in ACTIVATIONS[1:]:
+            pair = [cells.get(("step", FLOOR_SHAPE, f, precision)) for f in (activation, "relu")]
+            name = f"{activation} / relu, {FLOOR_SHAPE}, {precision}"
+            lines += _own(name, *pair, 1.0, ACTIVATION_TARGET)
+        for shape in ON_CPU:
+            epoch, step = (cells.get((task, shape, "relu", precision)) for task in ("epoch", "step"))
+            scale = epoch["batches"] if epoch else 1
+            lines += _own(f"epoch / its bare steps, {shape}, {precision}", epoch, step, scale, FIT_TARGET)
+    return lines
+
+
+def _own(name: str, cell: Any, other: Any, scale: float, most: float) -> list[str]:
+    found = between(cell, other, scale) if cell and other else None
+    mark = " **short**" if found and found[0] > most else ""
+    return [f"| {name} | {times(found)} | at most {most:g}x{mark} |"] if found else []
+
+
+def _short(found: Any) -> str:
+    return f"{found[0]:.2f}x" if found and found[0] < 10 else f"{found[0]:.0f}x" if found else "-"
+
+
+def where(record: dict[str, Any]) -> str:
+    """The machine, in a sentence."""
+    host = record["machine"]
+    packages = {"torch": "PyTorch", "jax": "JAX", "scikit-learn": "scikit-learn", "numpy": "NumPy"}
+    versions = [
+        f"{label} {host['versions'][name]}" for name, label in packages.items() if name in host["versions"]
+    ]
+    rounds = min(len(cell["rounds"]) for cell in record["cells"])
+    return (
+        f"Time relative to gpubp, medians of the ratios within {rounds} rounds, on {host['threads']} threads of "
+        f"{host['cpu']}, {record['date']}; {', '.join(versions)}."
+    )
+
+
+NOTHING = ["No figures yet: `python bench/compare.py --all --out bench/results/cpu.json` measures them."]
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "cpu-compact": compact,
+    **{f"cpu-{task}": of_task(task) for task in TASKS},
+    "cpu-goals": goals,
+}
+
+
+def fill(text: str, tables: dict[str, Callable[[], list[str]]]) -> str:
+    """The page with every block between its two comments written anew. KeyError for a table that nobody makes."""
+    return BLOCK.sub(lambda found: found[1] + "\n" + "\n".join(tables[found[2]]()) + "\n\n" + found[3], text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only say what is not current")
+    options = parser.parse_args()
+    stale = []
+    for page in PAGES:
+        old = (ROOT / page).read_text(encoding="utf-8")
+        new = fill(old, TABLES)
+        if new != old:
+            stale.append(page)
+            if not options.check:
+                (ROOT / page).write_text(new, encoding="utf-8")
+    if options.check and stale:
+        print(f"tables are not current in {', '.join(stale)}; run: python bench/tables.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
