@@ -105,11 +105,11 @@ def _row(step: Mapping[str, Any], product: float | None) -> str:
 
 def comparison(pairs: Sequence[Pair]) -> Iterator[str]:
     """A line for each thing that both machines measured."""
-    yield f"{'':<9} {'':<46} {'a':>13} {'b':>13} {'a / b':>7}  faster"
+    yield f"{'':<9} {'':<46} {'a':>14} {'b':>14} {'a / b':>7}  faster"
     for pair in pairs:
         ratio = pair.ratio
         faster = "a" if ratio >= 1.05 else "b" if ratio <= 1 / 1.05 else "-"
-        values = f"{si(pair.a) + pair.unit:>13} {si(pair.b) + pair.unit:>13}"
+        values = f"{si(pair.a) + pair.unit:>14} {si(pair.b) + pair.unit:>14}"
         yield f"{pair.device:<9} {pair.what:<46} {values} {ratio:>7.2f}  {faster}"
 
 

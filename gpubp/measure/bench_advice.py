@@ -40,7 +40,7 @@ def _disturbed(record: Record) -> list[str]:
     if noise < NOISY and others < OTHERS:
         return []
     found = (
-        [f"half of the readings of a step differ by more than {100 * noise:.0f} %"] if noise >= NOISY else []
+        [f"the middle half of a step's readings spreads over {100 * noise:.0f} %"] if noise >= NOISY else []
     )
     found += [f"other processes kept {others:.1f} CPUs busy"] if others >= OTHERS else []
     return [f"This machine was not idle: {', and '.join(found)}. Measure again when nothing else runs."]
@@ -60,12 +60,12 @@ def _openblas(record: Record) -> list[str]:
     are = "is" if len(set_) == 1 else "are"
     bits = "256-bit" if core in _MIDDLE else "narrower"
     because = (
-        f": this CPU has AVX-512 and NumPy's OpenBLAS uses {bits} kernels ({core}) because of it"
+        f": this CPU has AVX-512 and NumPy's OpenBLAS uses {bits} kernels ({core}) because of that"
         if narrow
         else ""
     )
     measured = (
-        f"; without it a product of 1024 rows runs at {compared['without'] / 1e9:.0f} instead of "
+        f"; without, a product of 1024 rows runs at {compared['without'] / 1e9:.0f} instead of "
         f"{compared['with'] / 1e9:.0f} GFLOP/s"
         if compared
         else ""

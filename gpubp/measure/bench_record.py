@@ -50,7 +50,7 @@ def rates(record: Record) -> list[Rate]:
             best, last = max(one["bytes_per_second"] for one in passes), passes[-1]["bytes_per_second"]
             found.append(Rate("ceiling", name, "bandwidth, in cache", "B/s", best))
             found.append(Rate("ceiling", name, "bandwidth, memory", "B/s", last))
-        found.append(Rate("ceiling", name, "launches", "1/s", 1 / limits["launch_seconds"]))
+        found.append(Rate("ceiling", name, "launches", "/s", 1 / limits["launch_seconds"]))
         found += [
             Rate("step", name, point(step).name, "samples/s", step["samples_per_second"])
             for step in device["steps"]
