@@ -20,7 +20,7 @@ ROW_MAJOR = 101
 NO_TRANSPOSE = 111  # CblasTrans follows as 112
 
 
-def _make(real: Any, bits: int) -> Any:
+def _parts(real: Any, bits: int) -> Any:
     floating = ir.FloatType() if real == types.float32 else ir.DoubleType()
     enum, integer, wide = ir.IntType(32), ir.IntType(bits), ir.IntType(64)
     void_pointer = ir.IntType(8).as_pointer()
@@ -39,7 +39,7 @@ def _make(real: Any, bits: int) -> Any:
                 return builder.inttoptr(value, void_pointer)
             return builder.trunc(value, c_type) if value.type == wide and c_type != wide else value
 
-        address, trans_a, trans_b, *rest = args
+        _, address, trans_a, trans_b, *rest = args
         transposes = [
             builder.add(builder.trunc(trans, enum), ir.Constant(enum, NO_TRANSPOSE))
             for trans in (trans_a, trans_b)
@@ -49,30 +49,10 @@ def _make(real: Any, bits: int) -> Any:
         builder.call(gemm, [ir.Constant(enum, ROW_MAJOR), *transposes, *operands])
         return context.get_dummy_value()
 
-    @intrinsic
-    def call(
-        typing_context: Any,
-        address: Any,
-        transA: Any,
-        transB: Any,
-        m: Any,
-        n: Any,
-        k: Any,
-        alpha: Any,
-        A: Any,
-        lda: Any,
-        B: Any,
-        ldb: Any,
-        beta: Any,
-        C: Any,
-        ldc: Any,
-    ) -> Any:
-        return signature, codegen
-
-    return call
+    return signature, codegen
 
 
-call_sgemm64 = _make(types.float32, 64)
-call_sgemm32 = _make(types.float32, 32)
-call_dgemm64 = _make(types.float64, 64)
-call_dgemm32 = _make(types.float64, 32)
+@intrinsic(prefer_literal=True)
+def call_gemm(typing_context, bits, address, transA, transB, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
+    signature, codegen = _parts(alpha, bits.literal_value)
+    return types.void(bits, *signature.args), codegen

@@ -1,12 +1,12 @@
 """Matrix products as launches: a BLAS call by pointer, so that a recorded step never returns to Python for one."""
 
-from . import gemm_call
+from .gemm_call import call_gemm
 from .atomics import load
 from .rows import read_row
 from .team import SIZE, TILE, cut, granule
 
 
-def gemm(real, call_gemm):
+def gemm(real, bits):
     """C = op(A) op(B), op(X) = X or X^T, over C-contiguous matrices; C is overwritten.
 
     Operands: A, B and C as stored, then (address of cblas_?gemm, transpose A, transpose B, pieces of C's rows, pieces
@@ -26,6 +26,7 @@ def gemm(real, call_gemm):
             j, j_end = cut(n, TILE, piece % across, across)
             if i < i_end and j < j_end:
                 call_gemm(
+                    bits,
                     row[10],
                     transpose_a,
                     transpose_b,
@@ -45,6 +46,3 @@ def gemm(real, call_gemm):
     return kernel
 
 
-def caller(single: bool, integer_bits: int):
-    """The intrinsic that calls sgemm (`single`) or dgemm of a BLAS with integers of that many bits."""
-    return getattr(gemm_call, f"call_{'s' if single else 'd'}gemm{integer_bits}")

@@ -112,7 +112,7 @@ class CpuBackend(Backend):
             return c
         single = a.dtype == np.float32
         address = self._gemm.sgemm if single else self._gemm.dgemm
-        kernel = cpu_kernel(products.gemm, a.dtype, products.caller(single, self._gemm.integer_bits))
+        kernel = cpu_kernel(products.gemm, a.dtype, self._gemm.integer_bits)
         down, across = product_pieces(m, k, n, threads.team_size())
         row = make_row(
             (stored_a, stored_b, c), (address, transpose_a, transpose_b, down, across), kernel.address

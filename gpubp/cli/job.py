@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +52,21 @@ class Job:
         """What is on disk."""
         return f"{self.folder} keeps the weights of epoch {self.trainer.epoch}"
 
-    def fit(self) -> str:
-        """Trains what is left; why it stopped."""
+    def fit(self, settle: Callable[[], None]) -> str:
+        """Trains what is left; why it stopped. `settle` is called before an epoch is kept."""
         options, trainer = self.run.options, self.trainer
+
+        def keep(trainer: Trainer, row: dict[str, Any]) -> None:
+            settle()
+            self.keep(trainer, row)
+
         if not self.finished():
             trainer.fit(
                 *self.train,
                 epochs=options["epochs"] - trainer.epoch,
                 batch_size=options["batch_size"],
                 validation=self.held_out,
-                callbacks=[self.keep],
+                callbacks=[keep],
                 early_stopping=options["early_stopping"],
                 progress=True,
             )

@@ -194,6 +194,29 @@ def _selftest(parser: argparse.ArgumentParser) -> None:
     _device(add)
 
 
+def _bench(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--quick", action="store_true", help="fewer sizes, in 20 seconds")
+    add("--dtype", help="of the steps: float32 or float64 (float32)")
+    add("--json", metavar="FILE", help="write everything there, unrounded, to be compared")
+    add("--plot", metavar="FILE", help="draw throughput against the limits: .png, .pdf or .svg")
+    add("--compare", nargs=2, metavar=("A", "B"), help="compare two such files; nothing is measured")
+    add("--device", help="auto (the CPU and a GPU that is usable), or one of them: cpu, cuda, cuda:N (auto)")
+
+
+def _warmup(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--all", action="store_true", help="every activation, loss and optimizer, beside those that are named"
+    )
+    add("--hidden", type=widths, help="widths of the hidden layers such as 512,512, or none (512,256)")
+    add("--activation", help=f"{ACTIVATIONS} (relu)")
+    add("--loss", help=f"{LOSSES} (softmax_cross_entropy, mse)")
+    add("--optimizer", help=f"{OPTIMIZERS} (adam)")
+    add("--dtype", help="float32 or float64 (float32)")
+    add("--device", help="auto (the CPU and a GPU that is usable), or one of them: cpu, cuda, cuda:N (auto)")
+
+
 COMMANDS = {
     "train": Command("train", "Train a network and keep it in a run directory.", _train),
     "predict": Command("predict", "Write the predictions of a run for data as CSV.", _predict),
@@ -211,5 +234,14 @@ COMMANDS = {
     ),
     "selftest": Command(
         "selftest", "Check every kernel and product of a device against float64, and time them.", _selftest
+    ),
+    "bench": Command(
+        "bench", "Measure this machine's limits and training steps against them, in two minutes.", _bench
+    ),
+    "warmup": Command(
+        "warmup",
+        "Compile the kernels of a training run, so that the first one starts at once.",
+        _warmup,
+        " By default those of gpubp train; they are kept on disk for every later process.",
     ),
 }

@@ -13,6 +13,7 @@ from gpubp.optimizers import optimizer
 from gpubp.storage import checkpoint_path, new_run_directory, next_run_directory
 from gpubp.training import Trainer
 
+from .compiling import told
 from .fingerprint import check_same_data
 from .job import Job, Parts
 from .options import (
@@ -43,7 +44,8 @@ def train(arguments: argparse.Namespace) -> int:
     job.save()  # an interrupted first epoch can be resumed too, and an unwritable place is found now
     job.write_config()
     try:
-        stopped = job.fit()
+        with told() as compiling:
+            stopped = job.fit(compiling.settle)
     except NumericalError as error:
         message = str(error)  # it speaks of the weights in memory; what matters here is the file
         for where in ("those before this step", "those of the beginning of the epoch"):

@@ -1,5 +1,6 @@
-"""Reports: pictures of a training run."""
+"""Reports: pictures of a training run and of a machine's limits."""
 
 from .plot import check_plot, plot_history
+from .roofline import plot_bench
 
-__all__ = ["check_plot", "plot_history"]
+__all__ = ["check_plot", "plot_bench", "plot_history"]

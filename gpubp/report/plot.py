@@ -56,10 +56,11 @@ def plot_history(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: 
     axes.set_title(title, parse_math=False)  # a file name may hold a dollar sign
     axes.grid(True, which="both", alpha=0.25)
     axes.legend(frameon=False)
-    _save(figure, Path(path))
+    save(figure, Path(path))
 
 
-def _save(figure: Any, target: Path) -> None:
+def save(figure: Any, target: Path) -> None:
+    """Writes a figure atomically. Raises StorageError."""
     temporary = target.parent / f".gpubp-{secrets.token_hex(8)}.tmp"
     try:
         figure.savefig(temporary, format=target.suffix.lower().lstrip("."), dpi=150)

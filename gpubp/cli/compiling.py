@@ -1,0 +1,43 @@
+"""What is said on standard error while the kernels of a network are compiled, which happens once on a machine."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from gpubp.errors import counted
+
+
+class _Told:
+    """A line when the first kernel begins, and one when all that were needed have ended."""
+
+    def __init__(self) -> None:
+        from gpubp.measure.compiling import Compiling
+
+        self.kernels = Compiling(self._began)
+        self._open = False
+
+    def _began(self, name: str) -> None:
+        if not self._open:
+            self._open = True
+            print("compiling kernels for this network, once ...", file=sys.stderr, flush=True)
+
+    def settle(self) -> None:
+        """All that were needed so far have ended."""
+        self.kernels.settle()
+        if self._open:
+            self._open = False
+            n, seconds = len(self.kernels.kernels), self.kernels.seconds
+            print(f"compiled  {counted(n, 'kernel')} in {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def told() -> Iterator[_Told]:
+    """Around what may compile kernels; nothing is said where the cache holds them all."""
+    watch = _Told()
+    with watch.kernels:
+        try:
+            yield watch
+        finally:
+            watch.settle()
