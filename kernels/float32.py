@@ -17,6 +17,7 @@ inlined = register_jitable(forceinline=True)  # a call left in a loop keeps LLVM
 
 _F = np.float32
 _ZERO, _HALF, _ONE, _TWO, _INF, _NAN = _F(0), _F(0.5), _F(1), _F(2), _F(np.inf), _F(np.nan)
+_NO_CORRECTION = _F(-0.0)  # x + -0.0 is x for every x, so the compiler drops the sum; x + 0.0 it has to keep
 _I1, _MANTISSA, _BIAS = np.int32(1), np.int32(23), np.int32(127)
 _MAGNITUDE, _UPPER_HALF, _SQRT_HALF = np.int32(0x7FFFFFFF), np.int32(-4096), np.int32(0x3F3504F3)
 
@@ -34,10 +35,19 @@ def _polynomial(x, coefficients):
 
 
 @inlined
+def _at_most(x, high):
+    """min(x, high); NaN stays."""
+    return high if x > high else x
+
+
+@inlined
+def _at_least(x, low):
+    return low if x < low else x
+
+
+@inlined
 def _clamp(x, low, high):
-    """x held within [low, high]; NaN stays."""
-    y = high if x > high else x
-    return low if y < low else y
+    return _at_least(_at_most(x, high), low)
 
 
 @inlined
@@ -62,10 +72,11 @@ def _upper_half(x):
     return _from_bits(_bits(x) & _UPPER_HALF)
 
 
-# ---- exp, expm1: exp(z) = 2^n exp(r), n = round(z / ln 2), |r| <= ln 2 / 2 ------------------------------
+# ---- exp, expm1: exp(z) = 2^k exp(r), k = round(z / ln 2), |r| <= ln 2 / 2 ------------------------------
 
 _LOG2_E, _LN2_HI, _LN2_LO = _F(1.4426950408889634), _F(0.693359375), _F(-2.12194440054690583e-4)
-_ROUND, _ROUND_BITS = _F(12582912.0), np.int32(0x4B400000)  # adding 1.5 * 2^23 puts round(x) in the low bits
+# x + _ROUND holds round(x) + 254, twice the exponent's bias, in its low bits
+_ROUND = _F(12582912.0 + 254.0)
 _EXP_MAX, _EXP_MIN = _F(88.72283), _F(-150.0)
 # exp(r) = 1 + r + r^2 P(r), |r| <= 0.3466; fitted to 1.4e-8 relative to exp(r) - 1
 _EXP = _row(
@@ -74,33 +85,40 @@ _EXP = _row(
 
 
 @inlined
-def exp_times(w, a, b):
-    """w exp(a + b) for |w| <= 2^60 and a correction |b| < 1 of a; the product alone may under- or overflow."""
-    z = _clamp(a, _EXP_MIN, _EXP_MAX)
-    shifted = (z + b) * _LOG2_E + _ROUND
+def _reduced(z):
+    """(k + 254 in the low bits of an int32, r) with z = k ln 2 + r."""
+    shifted = z * _LOG2_E + _ROUND
     n = shifted - _ROUND
-    r = ((z - n * _LN2_HI) - n * _LN2_LO) + b
-    k = np.int32(_bits(shifted) - _ROUND_BITS)
-    k1 = np.int32(k >> _I1)  # 2^k in two factors, since it may leave float32's range
-    p = _ONE + (r + r * r * _polynomial(r, _EXP))
-    return w * p * _two_to(k1) * _two_to(np.int32(k - k1))
+    return _bits(shifted), (z - n * _LN2_HI) - n * _LN2_LO
+
+
+@inlined
+def exp_times(w, a, b):
+    """w exp(a + b) for a <= 88.72, |w| <= 2^60, a correction |b| < 0.06; the product alone may under- or overflow."""
+    bits, r = _reduced(_at_least(a, _EXP_MIN))
+    r = r + b
+    half = np.int32(bits >> _I1)  # 2^k in two factors, since it may leave float32's range
+    p = (_polynomial(r, _EXP) * r + _ONE) * r + _ONE
+    return w * (p * _from_bits(half << _MANTISSA)) * _from_bits(np.int32(bits - half) << _MANTISSA)
 
 
 @inlined
 def exp(z):
-    e = exp_times(_ONE, z, _ZERO)
+    e = exp_times(_ONE, _at_most(z, _EXP_MAX), _NO_CORRECTION)
     return _INF if z > _EXP_MAX else e
 
 
 @inlined
+def decay(z):
+    return exp_times(_ONE, -abs(z), _NO_CORRECTION)
+
+
+@inlined
 def expm1(z):
-    x = _clamp(z, _F(-20.0), _EXP_MAX)
-    shifted = x * _LOG2_E + _ROUND
-    n = shifted - _ROUND
-    r = (x - n * _LN2_HI) - n * _LN2_LO
+    bits, r = _reduced(_clamp(z, _F(-20.0), _EXP_MAX))
     q = r + r * r * _polynomial(r, _EXP)
-    # 2^n q + (2^n - 1), at half size because 2^128 is no float32
-    half = _two_to(np.int32(_bits(shifted) - _ROUND_BITS - _I1))
+    # 2^k q + (2^k - 1), at half size because 2^128 is no float32
+    half = _from_bits(np.int32(bits - _BIAS - _I1) << _MANTISSA)
     e = _TWO * (half * q + (half - _HALF))
     return _INF if z > _EXP_MAX else e
 
@@ -158,8 +176,8 @@ _LOG1P_UNIT = _row(
 
 @inlined
 def softplus(z):
-    e = exp_times(_ONE, -abs(z), _ZERO)
-    return (z if z > _ZERO else _ZERO) + (e + e * e * _polynomial(e, _LOG1P_UNIT))
+    e = decay(z)
+    return _at_least(z, _ZERO) + (e + e * e * _polynomial(e, _LOG1P_UNIT))
 
 
 # ---- tanh, sigmoid ---------------------------------------------------------------------------------------
@@ -180,7 +198,8 @@ def tanh(z):
 
 @inlined
 def sigmoid(z):
-    return _ONE / (_ONE + exp(-z))
+    e = decay(z)
+    return (_ONE if z > _ZERO else e) / (_ONE + e)
 
 
 # ---- erf, erfc, the Gaussian tail ------------------------------------------------------------------------
@@ -191,12 +210,12 @@ _ERF_P = _row(
     0.05068909158316359, 0.20080536575108762, 1.1283791072312699,
 )  # fmt: skip
 _ERF_Q = _row(0.0009639009831837295, 0.014426843915846414, 0.11536143329472859, 0.5112907296773845, 1.0)
-# exp(t^2) erfc(t) = P(t) / Q(t) for t in [0, 10.2], fitted to 5.9e-9
-_ERFCX_P = _row(
-    0.032884328490962185, 0.22963702824990592, 0.7324814256405412, 1.2392478771239783, 1.0000000058485856
+# exp(t^2 / 2) Q(t) = P(t) / Q(t) for t in [0, 14.4], Q(t) = erfc(t / sqrt 2) / 2; fitted to 5.9e-9
+_TAIL_P = _row(
+    0.004112411179666091, 0.04060695498419567, 0.18315719327481092, 0.4381897380230266, 0.500000002927845
 )  # fmt: skip
-_ERFCX_Q = _row(
-    0.05828527000290752, 0.40704703274769516, 1.3270062702707257, 2.4040536254734124, 2.3676276331794854, 1.0
+_TAIL_Q = _row(
+    0.010308165514573583, 0.10179302450191567, 0.4692648692967051, 1.2021793829000647, 1.674264454336746, 1.0
 )  # fmt: skip
 
 
@@ -208,24 +227,23 @@ def erf(z):
 
 
 @inlined
-def _erfcx(t):
-    return _polynomial(t, _ERFCX_P) / _polynomial(t, _ERFCX_Q)
+def _scaled_tail(t):
+    return _polynomial(t, _TAIL_P) / _polynomial(t, _TAIL_Q)
 
 
 @inlined
 def erfc(z):
-    t = _clamp(abs(z), _ZERO, _F(15.0))
+    t = _at_most(abs(z), _F(12.0))
     h = _upper_half(t)  # t^2 = h^2, which is exact, + (t - h)(t + h): rounding t^2 would cost 5e-6 at t = 9
-    e = exp_times(_erfcx(t), -(h * h), -((t - h) * (t + h)))
+    e = exp_times(_TWO * _scaled_tail(_F(math.sqrt(2.0)) * t), -(h * h), -((t - h) * (t + h)))
     return _TWO - e if z < _ZERO else e
 
 
 @inlined
 def gaussian_tail(t, u, v):
-    x = _clamp(t, _ZERO, _F(20.0))
-    h = _upper_half(x)
-    w = u * (_HALF * _erfcx(_F(math.sqrt(0.5)) * x)) + v * _F(1.0 / math.sqrt(2.0 * math.pi))
-    return exp_times(w, -(_HALF * (h * h)), -(_HALF * ((x - h) * (x + h))))
+    h = _upper_half(t)
+    w = u * _scaled_tail(t) + v * _F(1.0 / math.sqrt(2.0 * math.pi))
+    return exp_times(w, -(_HALF * (h * h)), -(_HALF * ((t - h) * (t + h))))
 
 
 _C1 = 2.0 * math.sqrt(2.0 / math.pi)
@@ -242,5 +260,5 @@ def gelu_tanh_exponent(z):
     sh = _upper_half(s)
     sl = (zh * zh - sh) + zl * (z + zh)
     qh = _upper_half(_C1_HI + _C3_HI * s)
-    ql = ((_C1_HI - qh) + _C3_HI * sh) + (_C1_LO + (_C3_LO * s + _C3_HI * sl))
-    return zh * qh, zh * ql + zl * (qh + ql)
+    ql = ((_C1_HI - qh) + _C3_HI * sh) + _C3_HI * sl + (_C1_LO + _C3_LO * s)
+    return zh * qh, z * ql + zl * qh

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import platform
+import re
 import warnings
 
+import extended
 import numba
 import numpy as np
 import pytest
@@ -32,18 +35,30 @@ SMALLEST_NORMAL, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.f
 SELU_L, SELU_A = 1.0507009873554805, 1.6732632423543772
 sigmoid = special.expit
 
+# References take float64 or np.longdouble and keep to it.
+
+
+def cubic_coefficients(z):
+    return np.sqrt(8 / extended.PI).astype(z.dtype), z.dtype.type("0.044715")
+
 
 def cubic(z):
-    return np.sqrt(8 / np.pi) * (z + 0.044715 * z**3)
+    c, k = cubic_coefficients(z)
+    return c * (z + k * z**3)
 
 
 def d_gelu_tanh(z):
-    s, d_cubic = sigmoid(cubic(z)), np.sqrt(8 / np.pi) * (1 + 3 * 0.044715 * z**2)
+    c, k = cubic_coefficients(z)
+    s, d_cubic = sigmoid(cubic(z)), c * (1 + 3 * k * z**2)
     return s + z * d_cubic * s * sigmoid(-cubic(z))
 
 
+def normal_below(z):
+    return special.ndtr(z) if z.dtype == np.float64 else extended.normal_below(z)
+
+
 def d_gelu(z):
-    return special.ndtr(z) + z * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+    return normal_below(z) + z * np.exp(-z * z / 2) / np.sqrt(2 * extended.PI).astype(z.dtype)
 
 
 def mish_parts(z):
@@ -95,7 +110,7 @@ REFERENCES = {
         lambda z: SELU_L * above(z, z, SELU_A * np.expm1(z)),
         lambda z: SELU_L * above(z, 1.0, SELU_A * np.exp(z)),
     ),
-    "gelu": (lambda z: z * special.ndtr(z), d_gelu),
+    "gelu": (lambda z: z * normal_below(z), d_gelu),
     "gelu_tanh": (lambda z: z * sigmoid(cubic(z)), d_gelu_tanh),
     "silu": (lambda z: z * sigmoid(z), lambda z: sigmoid(z) * (1 + z * sigmoid(-z))),
     "mish": (mish, d_mish_tail),
@@ -135,9 +150,9 @@ def points_float32():
     return np.concatenate([spread, -spread, *bends])
 
 
-def exact(name, which, z):
+def exact(name, which, z, dtype=np.float64):
     with np.errstate(all="ignore"):
-        return REFERENCES[name][which](z.astype(np.float64))
+        return REFERENCES[name][which](z.astype(dtype))
 
 
 def test_the_table_names_its_rows():
@@ -171,6 +186,29 @@ def test_d_f_in_float32_is_within_4e_6_relative_or_absolute_near_its_zero(name):
     if name in WITHOUT_OUTPUT_FORM:
         allowed = np.maximum(allowed, np.where(np.abs(z) < 3, 1e-6, 0.0))
     finite = np.abs(ref) <= LARGEST
+    assert np.all(np.abs(out[finite] - ref[finite]) <= allowed[finite])
+    assert np.all(np.isposinf(out[~finite]))
+
+
+@extended.needs_long_double
+@pytest.mark.parametrize("name", NAMES)
+def test_f_in_float64_is_within_4e_15_relative(name):
+    z = extended.points()
+    z = z[np.isfinite(z)]
+    ref = exact(name, 0, z, np.longdouble)
+    assert np.max(extended.errors(compiled(ACTIVATIONS[name].f)(z), ref)) <= 4e-15
+
+
+@extended.needs_long_double
+@pytest.mark.parametrize("name", NAMES)
+def test_d_f_in_float64_is_within_4e_15_relative_or_absolute_near_its_zero(name):
+    z = extended.points()
+    z = z[np.isfinite(z)]
+    out, ref = compiled(ACTIVATIONS[name].d_f)(z), exact(name, 1, z, np.longdouble)
+    allowed = 4e-15 * np.abs(ref) + extended.SMALLEST_NORMAL
+    if name in WITHOUT_OUTPUT_FORM:
+        allowed = np.maximum(allowed, np.where(np.abs(z) < 3, 1e-15, 0.0))
+    finite = np.abs(ref) <= extended.LARGEST
     assert np.all(np.abs(out[finite] - ref[finite]) <= allowed[finite])
     assert np.all(np.isposinf(out[~finite]))
 
@@ -298,3 +336,33 @@ def test_far_inputs_stay_at_their_limits(name, dtype):
     np.testing.assert_allclose(a, exact(name, 0, z), rtol=1e-6, atol=1e-37)
     np.testing.assert_allclose(d, exact(name, 1, z), rtol=1e-6, atol=1e-37)
     assert name == "exp" or np.all(np.isfinite(np.r_[a, d]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu", "mish"])
+def test_a_loop_over_f_and_d_f_computes_what_they_share_once(name, dtype):
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("the check reads x86 assembly")
+    f, d_f = ACTIVATIONS[name].f, ACTIVATIONS[name].d_f
+
+    @numba.njit(error_model="numpy", fastmath={"contract"})
+    def alone(z, a):
+        for i in range(z.size):
+            a[i] = f(z[i])
+
+    @numba.njit(error_model="numpy", fastmath={"contract"})
+    def joint(z, a, d):
+        for i in range(z.size):
+            t = z[i]
+            a[i], d[i] = f(t), d_f(t)
+
+    z = np.zeros(8, dtype)
+    counts = []
+    for run, outputs in ((alone, 1), (joint, 2)):
+        run(z, *[np.empty_like(z) for _ in range(outputs)])
+        assembly = run.inspect_asm(run.signatures[0])
+        kinds = r"\bv?div[sp][sd]\b", r"\bv?(?:mul|fn?m\w+)[sp][sd]\b"
+        counts.append([len(re.findall(kind, assembly)) for kind in kinds])
+    (divisions, products), (divisions_of_both, products_of_both) = counts
+    assert 0 < divisions_of_both <= divisions
+    assert products_of_both <= 1.6 * products

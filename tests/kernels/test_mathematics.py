@@ -1,4 +1,4 @@
-"""The scalar functions against SciPy in float64: over the whole float32 range, at the edges, compiled and plain."""
+"""The scalar functions against SciPy and extended precision: over the whole range, at the edges, compiled and plain."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import platform
 import re
 import warnings
 
+import extended
 import numba
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from gpubp.kernels import mathematics
 SMALLEST_NORMAL, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 REFERENCES = {
     "exp": np.exp,
+    "decay": lambda z: np.exp(-np.abs(z)),
     "expm1": np.expm1,
     "log": np.log,
     "log1p": np.log1p,
@@ -30,6 +32,7 @@ REFERENCES = {
     "erfc": special.erfc,
 }
 NAMES = sorted(REFERENCES)
+EXTENDED = REFERENCES | {"sigmoid": extended.sigmoid, "erf": extended.erf, "erfc": extended.erfc}
 
 
 @functools.cache
@@ -79,8 +82,19 @@ def test_float32_error_is_at_most_2e_6_over_the_whole_range(name):
     assert_close_float32(apply(loop(getattr(mathematics, name)), z), exact, limit=2e-6)
 
 
+@extended.needs_long_double
+@pytest.mark.parametrize("contract", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_float64_is_libm(name):
+def test_float64_error_is_at_most_2e_15_over_the_whole_range(name, contract):
+    z = extended.points()
+    with np.errstate(all="ignore"):
+        exact = EXTENDED[name](z.astype(np.longdouble))
+        worst = np.max(extended.errors(apply(loop(getattr(mathematics, name), contract), z), exact))
+    assert worst <= 2e-15
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float64_agrees_with_scipy(name):
     z = np.r_[np.linspace(-40.0, 40.0, 4001), np.logspace(-300, 300, 601), -np.logspace(-300, 300, 601)]
     z = np.r_[z, np.nan, np.inf, -np.inf, 0.0, -1.0]
     with np.errstate(all="ignore"):
@@ -90,34 +104,36 @@ def test_float64_is_libm(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_plain_call_gives_the_compiled_result_without_a_warning(name, dtype):
-    function = getattr(mathematics, name)
+@pytest.mark.parametrize("kind", [np.float32, np.float64, float])
+def test_plain_call_gives_the_compiled_bits_without_a_warning(name, kind):
+    function, dtype = getattr(mathematics, name), np.dtype(kind)
     rng = np.random.default_rng(3)
-    z = np.r_[rng.uniform(-110, 110, 300), rng.uniform(-2, 2, 300), 10.0 ** rng.uniform(-37, 37, 100)]
-    z = np.r_[z, -z, 0.0, -1.0, 1e4, -1e4, np.nan, np.inf, -np.inf].astype(dtype)
+    reach = 110 if kind is np.float32 else 760
+    z = np.r_[rng.uniform(-reach, reach, 300), rng.uniform(-2, 2, 300), 10.0 ** rng.uniform(-37, 37, 100)]
+    z = np.r_[z, -z, 0.0, -1.0, -2.0, 1e4, -1e4, np.finfo(dtype).max, np.finfo(dtype).tiny / 8]
+    z = np.r_[z, np.finfo(dtype).min, np.nan, np.inf, -np.inf].astype(dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plain = [function(dtype(v)) for v in z]
-    assert {type(v) for v in plain} <= ({np.float32} if dtype is np.float32 else {float, np.float64})
-    compiled = apply(loop(function, contract=dtype is np.float64), z)
-    if dtype is np.float32:  # without multiply-adds, which round once, every bit agrees
-        np.testing.assert_array_equal(np.array(plain), compiled)
-    else:  # Python's own erf, expm1, ... may differ from libm's in the last bits
-        np.testing.assert_allclose(np.array(plain), compiled, rtol=1e-14, atol=1e-300)
+        plain = [function(kind(v)) for v in z]
+    assert {type(v) for v in plain} <= ({np.float32} if kind is np.float32 else {float, np.float64})
+    compiled = apply(loop(function, contract=False), z)  # a multiply-add would round once
+    np.testing.assert_array_equal(np.array(plain), compiled)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", NAMES)
-def test_float32_loop_is_packed_and_never_leaves_float32(name):
+def test_loop_is_packed_without_a_call_and_stays_in_its_type(name, dtype):
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("the check reads x86 assembly")
     run = loop(getattr(mathematics, name))
-    apply(run, np.zeros(8, np.float32))
-    assembly = run.inspect_asm(run.signatures[0])
-    assert re.search(r"\bv?(mul|fmadd\d+)ps\b", assembly)
-    assert not re.search(
-        r"\bv?cvts[sd]2s[sd]\b|\bv?cvtp[sd]2p[sd]\b|\bv?\w+[sp]d\s.*xmm\d+, %xmm\d+, %xmm", assembly
-    )
+    z = np.zeros(8, dtype)
+    apply(run, z)
+    assembly = run.inspect_asm((numba.typeof(z), numba.typeof(z)))
+    letter = "s" if dtype is np.float32 else "d"
+    assert re.search(rf"\bv?(mul|fmadd\d+)p{letter}\b.*%[xyz]mm", assembly)
+    assert not re.search(r"\bv?cvts[sd]2s[sd]\b|\bv?cvtp[sd]2p[sd]\b", assembly)
+    if dtype is np.float32:
+        assert not re.search(r"\bv?\w+[sp]d\s.*xmm\d+, %xmm\d+, %xmm", assembly)
     assert not re.search(r"\$(exp|expm1|log|log1p|tanh|erf|erfc)f?\b", assembly)
 
 
@@ -145,6 +161,35 @@ def test_limits(dtype):
     assert (m.softplus(inf), m.softplus(-inf)) == (np.inf, 0)
     assert math.isnan(m.log(dtype(-1)))
     assert math.isnan(m.log1p(dtype(-2)))
+
+
+@extended.needs_long_double
+def test_exp_times_in_float64_keeps_a_normal_product_and_takes_a_correction():
+    a = np.linspace(-712, -700, 2001)
+    for w, b in ((100.0, -0.0), (700.0, 1e-14), (1.0, 0.05)):
+        out = np.array([mathematics.exp_times(w, v, b) for v in a])
+        exact = np.longdouble(w) * np.exp(a.astype(np.longdouble) + np.longdouble(b))
+        assert np.max(extended.errors(out, exact)) <= 1e-15
+
+
+@extended.needs_long_double
+def test_gaussian_tail_in_float64():
+    t = np.linspace(0, 39, 5001)
+    exact = t.astype(np.longdouble)
+    tail = np.array([mathematics.gaussian_tail(v, 1.0, -0.0) for v in t])
+    assert np.max(extended.errors(tail, extended.normal_below(-exact))) <= 2e-15
+    density = np.array([mathematics.gaussian_tail(v, 0.0, 1.0) for v in t])
+    assert np.max(extended.errors(density, extended.density(exact))) <= 1e-15
+
+
+@extended.needs_long_double
+def test_gelu_tanh_exponent_in_float64_carries_more_digits_than_one_float64():
+    z = np.linspace(-21, 21, 2001)
+    parts = np.array([mathematics.gelu_tanh_exponent(v) for v in z], np.longdouble)
+    x = z.astype(np.longdouble)
+    exact = np.sqrt(8 / extended.PI) * (x + np.longdouble("0.044715") * x**3)
+    assert np.max(np.abs(parts.sum(axis=1) - exact)) < 3e-16  # the last bit of 700 is 1.1e-13
+    assert np.max(np.abs(parts[:, 1])) < 0.06
 
 
 def test_exp_times_keeps_a_normal_product_of_a_subnormal_exponential():
