@@ -48,9 +48,7 @@ def exchange(typing_context, address, value):
     """Writes the cell at `address` and returns what stood there; one order of all exchanges for all threads."""
 
     def codegen(context, builder, signature, args):
-        return builder.atomic_rmw(
-            "xchg", builder.inttoptr(args[0], _CELL.as_pointer()), args[1], "seq_cst"
-        )
+        return builder.atomic_rmw("xchg", builder.inttoptr(args[0], _CELL.as_pointer()), args[1], "seq_cst")
 
     return types.int64(types.int64, types.int64), codegen
 

@@ -19,7 +19,9 @@ from .cache import cached, source_digest
 
 NUMBA_TYPES = {np.dtype(t): n for t, n in ((np.float32, float32), (np.float64, float64), (np.int64, int64))}
 
-compiling: Callable[[str], None] | None = None  # told the name of a kernel before it is compiled; not from the cache
+compiling: Callable[[str], None] | None = (
+    None  # told the name of a kernel before it is compiled; not from the cache
+)
 
 _lock = threading.Lock()
 _seconds = 0.0
@@ -31,7 +33,7 @@ class _Kernel(CFunc):
     def _compile_uncached(self) -> Any:
         if compiling is not None:
             compiling(self.__name__)
-        return super()._compile_uncached()
+        return super()._compile_uncached()  # type: ignore[misc]
 
 
 @functools.cache

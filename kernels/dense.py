@@ -53,7 +53,8 @@ def delta(real, d_f):
     """BP2 and BP3 in one pass: delta = upstream * f', in place over upstream; db = column sums of delta.
 
     Operands: upstream (batch, n) in place, saved (batch, n): the a that d_f takes, or with `given` f' itself,
-    db (n,) written, partials (granules, n) scratch. Rows are summed granule by granule: the bits do not depend on the threads.
+    db (n,) written, partials (granules, n) scratch. Rows are summed granule by granule, so the bits do
+    not depend on the threads.
     """
 
     def kernel(address, me, team):

@@ -1,12 +1,12 @@
 """Calls a C BLAS matrix product through its address from inside compiled code.
 
-`call_{s,d}gemm{64,32}(address, transA, transB, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc)` computes
+`call_gemm(bits, address, transA, transB, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc)` computes
 
     C = alpha op(A) op(B) + beta C,    op(X) = X or X^T,    op(A) (m, k), op(B) (k, n), C (m, n)
 
-over row-major arrays and writes C in place. s is float32, d is float64; 64 and 32 are the bits of the
-library's integers. `address` is that of cblas_?gemm; A, B and C are addresses of first elements; transA and
-transB are 0 or 1; lda, ldb and ldc are the elements between the starts of two rows as stored. With beta = 0,
+over row-major arrays of alpha's type, float32 or float64, and writes C in place. `bits`, 64 or 32, a constant, are
+those of the library's integers. `address` is that of cblas_?gemm; A, B and C are addresses of first elements; transA
+and transB are 0 or 1; lda, ldb and ldc are the elements between the starts of two rows as stored. With beta = 0,
 C is not read. Nothing is checked here. Signature: https://netlib.org/blas/cblas.h.
 """
 
@@ -54,5 +54,6 @@ def _parts(real: Any, bits: int) -> Any:
 
 @intrinsic(prefer_literal=True)
 def call_gemm(typing_context, bits, address, transA, transB, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
+    # One intrinsic for all types and widths: one made for each by a function would miss the cache in every process.
     signature, codegen = _parts(alpha, bits.literal_value)
     return types.void(bits, *signature.args), codegen

@@ -1,7 +1,7 @@
 """Matrix products as launches: a BLAS call by pointer, so that a recorded step never returns to Python for one."""
 
-from .gemm_call import call_gemm
 from .atomics import load
+from .gemm_call import call_gemm
 from .rows import read_row
 from .team import SIZE, TILE, cut, granule
 
@@ -44,5 +44,3 @@ def gemm(real, bits):
                 )
 
     return kernel
-
-

@@ -42,12 +42,14 @@ INPUT_NOT_FINITE = 3  # of inference
 
 # The threads of a BLAS whose products members call, one thread each: an int64 array.
 BLAS_CELLS = 5
-GUARD, USERS, THREADS, GET, SET = range(BLAS_CELLS)  # a lock, walks under way, threads before them, its functions
+GUARD, USERS, THREADS, GET, SET = range(
+    BLAS_CELLS
+)  # a lock, walks under way, threads before them, its functions
 
 
 @register_jitable
 def _walk(table, rows, counters, times, me, team):
-    """Walks the table of `rows` launches as member `me`; stops after a pass that set counters[STOPPED]. Passes begun."""
+    """Walks the table of `rows` launches as member `me`; stops after a pass that set STOPPED. Passes begun."""
     for done in range(times):
         for i in range(rows):
             row = table + 8 * WIDTH * i

@@ -1,4 +1,4 @@
-"""A team: threads that walk the same launches side by side, each taking its share, and wait for each other between them.
+"""A team: threads that walk the same launches side by side, each taking its share, waiting where one needs another's.
 
 A kernel is called by every member with `(row, me, team)`: it works on `share(n, me, team)` of its n rows or blocks, and
 where one stage reads what another wrote it calls `barrier(me, team)`. Whoever works alone is a team of one, for which

@@ -27,8 +27,8 @@ class Launch:
     """A kernel with its operands.
 
     `row` is what the compiled loop reads, with the address of `kernel`, which it keeps alive; `plain` makes the same
-    launch from Python without the row. `read` and `written` count bytes, `flops` floating-point operations; `accesses` say
-    which member of a team touches what.
+    launch from Python without the row. `read` and `written` count bytes, `flops` floating-point operations; `accesses`
+    say which member of a team touches what.
     """
 
     name: str

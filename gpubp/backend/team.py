@@ -45,7 +45,7 @@ class Team:
 
     def __init__(self, size: int) -> None:
         self._cells = _shared(layout.cells(size))
-        self.address, self._locks = int(self._cells.ctypes.data), []
+        self.address = int(self._cells.ctypes.data)
         self._cells[layout.SIZE] = size
         self._cells[layout.SLEEP] = _sleep_address()
         self._cells[layout.BLAS] = _blas().ctypes.data

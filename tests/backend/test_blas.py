@@ -12,19 +12,14 @@ from numba.extending import intrinsic
 
 from gpubp.backend import blas
 from gpubp.backend.blas import find_gemm
-from gpubp.kernels.gemm_call import call_dgemm32, call_dgemm64, call_sgemm32, call_sgemm64
+from gpubp.kernels.gemm_call import call_gemm
 
 WHEEL = (Path(np.__file__).parents[1] / "numpy.libs").is_dir()
 needs_gemm = pytest.mark.skipif(
     find_gemm() is None and not WHEEL,
     reason="this build of NumPy shows no C BLAS product; np.matmul is used then",
 )
-CALLS = {
-    ("float32", 64): call_sgemm64,
-    ("float32", 32): call_sgemm32,
-    ("float64", 64): call_dgemm64,
-    ("float64", 32): call_dgemm32,
-}
+CALLS = [(dtype, bits) for dtype in ("float32", "float64") for bits in (64, 32)]
 
 
 @intrinsic
@@ -39,13 +34,14 @@ def integers_at(typing_context, address):
 
 def make_launch(dtype, bits):
     """A cached C function of one address, as the kernels are: calls the product that its row describes."""
-    call = CALLS[dtype, bits]
     real = float32 if dtype == "float32" else float64
 
     def launch(row):
         r = carray(integers_at(row), (14,))
         alpha, beta = real(r[6]), real(r[11])
-        call(r[0], r[1], r[2], r[3], r[4], r[5], alpha, r[7], r[8], r[9], r[10], beta, r[12], r[13])
+        call_gemm(
+            bits, r[0], r[1], r[2], r[3], r[4], r[5], alpha, r[7], r[8], r[9], r[10], beta, r[12], r[13]
+        )
 
     launch.__qualname__ = f"launch_{dtype}_{bits}"
     return cfunc(types.void(int64), cache=True)(launch)
@@ -241,11 +237,13 @@ def test_call_from_many_threads():
     from concurrent.futures import ThreadPoolExecutor
 
     gemm = find_gemm()
-    call = CALLS["float64", gemm.integer_bits]
+    bits = gemm.integer_bits
 
     @njit(nogil=True)
     def multiply(address, A, B, C, m):
-        call(address, 0, 0, m, m, m, 1.0, A.ctypes.data, m, B.ctypes.data, m, 0.0, C.ctypes.data, m)
+        call_gemm(
+            bits, address, 0, 0, m, m, m, 1.0, A.ctypes.data, m, B.ctypes.data, m, 0.0, C.ctypes.data, m
+        )
 
     def work(seed):
         A, B = np.random.default_rng(seed).standard_normal((2, 96, 96))

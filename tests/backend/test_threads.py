@@ -1,7 +1,7 @@
-"""Threads: counts, the quiet start of OpenMP, concurrent and forked use, in processes of their own."""
+"""Threads: counts, and use beside other threads, forks, other libraries, interrupts, in processes of their own."""
 
+import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,39 +14,43 @@ from gpubp.backend import blas, threads
 from gpubp.errors import InputError
 
 ROOT = Path(threads.__file__).parents[2]
-LINUX = sys.platform == "linux"
-linux_only = pytest.mark.skipif(not LINUX, reason="reads and loads shared libraries as Linux does")
 can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-several = pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one CPU: nothing to share")
+shared_only = pytest.mark.skipif(
+    not threads.can_share(), reason="launches are not shared: BLAS keeps its own threads"
+)
 
+# Two sizes of steps, shared and alone, by a team of two whatever the number of CPUs.
 PROBE = """
-import os, sys, threading
+import hashlib, threading
 import numpy as np
-from numba import njit, prange
+import gpubp
+from gpubp.training.step import Step
 
-@njit(parallel=True, cache=True, nogil=True)
-def parallel_double(x, out):
-    for i in prange(x.size):
-        out[i] = 2 * x[i]
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((256, 20)).astype(np.float32), rng.integers(0, 5, 256)
 
-@njit(cache=True, nogil=True)
-def serial_double(x, out):
-    for i in range(x.size):
-        out[i] = 2 * x[i]
+def step(width):
+    net = gpubp.Network([20, width, 5], "gelu", seed=0)
+    made = Step(gpubp.Trainer(net, "softmax_cross_entropy", "adam", l2=1e-4), 256, labels=True)
+    made.fill(x, y, np.ones(256, np.float32))
+    made.run(1)
+    return made
 
-x = np.arange(50_000, dtype=np.float32)
+def digest(*steps):
+    found = hashlib.sha256()
+    for one in steps:
+        found.update(one.trainer.net.flat.tobytes())
+        found.update(one.trainer.net.forward(x).tobytes())
+    return found.hexdigest()
 
-def run(T):
-    out = np.zeros_like(x)
-    if T.parallel_allowed():
-        T.apply_numba_threads()
-        with T.parallel_guard():
-            parallel_double(x, out)
-    else:
-        serial_double(x, out)
-    assert np.array_equal(out, 2 * x)
-    A = np.arange(300 * 300, dtype=np.float32).reshape(300, 300) % 7
-    assert np.array_equal(A @ A, np.einsum("ik,kj->ij", A, A))
+def run(times=40):
+    steps = [step(width) for width in (8, 300)]
+    for one in steps:
+        one.run(times)
+    return digest(*steps)
+
+def members():
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("gpubp-"))
 """
 
 
@@ -59,13 +63,12 @@ def probe_dir(tmp_path_factory):
 
 @pytest.fixture
 def python(probe_dir):
-    """Runs a script in a fresh process and returns the finished process; layer and variables as asked."""
+    """Runs a script in a fresh process and returns the finished process; variables as asked, None for none."""
 
     def run(script, **variables):
-        environment = {k: v for k, v in os.environ.items() if k not in threads.QUIET}
+        environment = dict(os.environ)
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(probe_dir)])
-        environment["NUMBA_CACHE_DIR"] = str(probe_dir / "cache")
-        environment["OPENBLAS_NUM_THREADS"] = "2"
+        variables = {"OPENBLAS_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "2"} | variables
         environment.update(variables)
         command = [sys.executable, "-W", "error::RuntimeWarning", "-c", textwrap.dedent(script)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
@@ -74,23 +77,9 @@ def python(probe_dir):
 
 
 def passed(process):
-    assert process.returncode == 0, process.stderr[-2000:]
-    return process
-
-
-@pytest.fixture(scope="session")
-def layers():
-    """The threading layers that load here."""
-    found = []
-    for name in ("omp", "tbb", "workqueue"):
-        script = "import numba; numba.get_num_threads()"
-        environment = {**os.environ, "NUMBA_THREADING_LAYER": name}
-        if (
-            subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True).returncode
-            == 0
-        ):
-            found.append(name)
-    return found
+    """The process ended well and said nothing on stderr."""
+    assert (process.returncode, process.stderr) == (0, ""), process.stderr[-2000:]
+    return process.stdout.strip()
 
 
 @pytest.fixture
@@ -124,36 +113,25 @@ def test_set_threads_reaches_blas_and_kernels(restored):
             assert gemm.get_threads() == n
 
 
-def test_default_is_the_cpus_of_the_process():
-    assert threads.get_threads() == numba.config.NUMBA_NUM_THREADS
+def test_the_default_is_the_cpus_of_the_process_as_far_as_blas_uses_them():
+    most = numba.config.NUMBA_NUM_THREADS
+    gemm = blas.find_gemm()
+    counted = gemm is not None and gemm.get_threads is not None
+    assert threads.get_threads() == (min(most, gemm.get_threads()) if counted else most)
 
 
-@several
-def test_numba_threads_are_applied_in_each_thread(python):
-    passed(
-        python(
-            """
-            import threading, numba
-            from gpubp.backend import threads as T
-            assert T.start_parallel()
-            most = T.get_threads()
-            def mask(seen):
-                T.apply_numba_threads()
-                seen.append(numba.get_num_threads())
-            def both():
-                seen = []
-                mask(seen)
-                thread = threading.Thread(target=mask, args=(seen,)); thread.start(); thread.join()
-                return seen
-            assert both() == [most, most]
-            T.set_threads(1)
-            assert both() == [1, 1]
-            T.set_threads(most)
-            assert both() == [most, most]
-            """,
-            NUMBA_THREADING_LAYER="workqueue",
-        )
-    )
+@shared_only
+@pytest.mark.parametrize(("of_blas", "of_numba", "expected"), [(1, 2, 1), (2, 1, 1), (2, 2, 2)])
+def test_the_default_follows_the_environment(python, of_blas, of_numba, expected):
+    script = "from gpubp.backend import threads as T; print(T.get_threads(), T.team_size())"
+    counts = {"OPENBLAS_NUM_THREADS": str(of_blas), "NUMBA_NUM_THREADS": str(of_numba)}
+    assert passed(python(script, **counts)) == f"{expected} {expected}"
+
+
+def test_without_a_way_to_tell_blas_its_threads_nothing_is_shared(monkeypatch):
+    monkeypatch.setattr(threads, "can_share", lambda: False)
+    assert threads.team_size() == 1
+    assert threads.describe()["shared"].startswith("no: ")
 
 
 def test_counts_without_a_pointer_go_through_threadpoolctl(monkeypatch, restored):
@@ -173,239 +151,237 @@ def test_counts_without_a_pointer_go_through_threadpoolctl(monkeypatch, restored
     assert threads.describe()["blas_threads"] == "not under control"
 
 
-# The quiet start
-
-
-def test_quiet_openmp_restores_the_environment(monkeypatch):
-    for name in threads.QUIET:
-        monkeypatch.delenv(name, raising=False)
-    before = dict(os.environ)
-    with threads.quiet_openmp():
-        assert {name: os.environ[name] for name in threads.QUIET} == threads.QUIET
-    assert dict(os.environ) == before
-    with pytest.raises(KeyError), threads.quiet_openmp():
-        raise KeyError
-    assert dict(os.environ) == before
-
-
-@pytest.mark.parametrize("name", threads.QUIET)
-def test_quiet_openmp_respects_the_user(monkeypatch, name):
-    for other in threads.QUIET:
-        monkeypatch.delenv(other, raising=False)
-    monkeypatch.setenv(name, "7")
-    before = dict(os.environ)
-    with threads.quiet_openmp():
-        assert dict(os.environ) == before
-    assert dict(os.environ) == before
-
-
-# OMP_DISPLAY_ENV makes a runtime print, when it loads, what it has read from the environment.
-START = """
-import os
-os.environ["OMP_DISPLAY_ENV"] = "VERBOSE"
-from gpubp.backend import threads as T
-allowed = T.start_parallel()
-assert not any(name in os.environ for name in T.QUIET)
-import probe
-probe.run(T)
-print(allowed)
-"""
-# What PyTorch's wheel does: a copy of the runtime for the whole process. Numba's layer tells the runtime that
-# it is bound to its number of threads.
-OTHERS_COPY = """
-import ctypes, os
-copy = ctypes.CDLL(os.environ["COPY"], ctypes.RTLD_GLOBAL)
-copy.omp_set_num_threads(63)
-"""
-UNTOUCHED = """
-assert copy.omp_get_max_threads() == 63, "Numba is bound to the copy"
-"""
-
-
-@pytest.fixture
-def systems_runtime(python):
-    """Path of the OpenMP library that Numba's omp layer names."""
+@shared_only
+def test_one_thread_and_back(python):
+    """Products stay cut as they were recorded, so that the bits stay too."""
     script = """
-    import numba
-    numba.get_num_threads()
-    print(next(line.split()[-1] for line in open("/proc/self/maps") if "libgomp" in line))
-    """
-    return passed(python(script, NUMBA_THREADING_LAYER="omp")).stdout.strip()
-
-
-def needs_omp(layers):
-    if "omp" not in layers:
-        pytest.skip("Numba's omp layer does not load here")
-
-
-@linux_only
-def test_omp_loads_quietly(python, layers):
-    needs_omp(layers)
-    process = passed(python(START, NUMBA_THREADING_LAYER="omp"))
-    assert process.stdout.strip() == "True"
-    assert "GOMP_SPINCOUNT = '0'" in process.stderr
-    assert "OMP_WAIT_POLICY = 'PASSIVE'" in process.stderr
-
-
-@linux_only
-def test_omp_is_quiet_beside_another_copy(python, layers, systems_runtime, tmp_path):
-    needs_omp(layers)
-    copy = shutil.copy(systems_runtime, tmp_path / "libgomp.so.1")
-    process = passed(python(OTHERS_COPY + START + UNTOUCHED, NUMBA_THREADING_LAYER="omp", COPY=str(copy)))
-    assert process.stdout.strip() == "True"
-    assert "GOMP_SPINCOUNT = '0'" in process.stderr
-
-
-SYSTEMS_RUNTIME = 'import ctypes; ctypes.CDLL("libgomp.so.1.0.0")\n'
-
-
-@linux_only
-@pytest.mark.parametrize(
-    "first", [SYSTEMS_RUNTIME, "import numba; numba.get_num_threads()\n"], ids=["runtime", "layer"]
-)
-def test_openmp_that_runs_already(python, layers, first):
-    needs_omp(layers)
-    serial = """
-    import warnings
-    from gpubp.backend import threads as T
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        assert not T.start_parallel() and not T.start_parallel()
-    assert len(caught) == 1 and "OMP_WAIT_POLICY=PASSIVE" in str(caught[0].message), caught
-    assert caught[0].filename == "<string>", caught[0]
-    assert T.describe()["parallel"].startswith("no: other code started OpenMP first")
     import probe
-    probe.run(T)
-    """
-    passed(python(first + textwrap.dedent(serial), NUMBA_THREADING_LAYER="omp"))
-    parallel = "from gpubp.backend import threads as T; assert T.start_parallel(); import probe; probe.run(T)"
-    passed(python(first + parallel, NUMBA_THREADING_LAYER="omp", OMP_WAIT_POLICY="PASSIVE"))
-
-
-def test_no_layer_means_serial(python):
-    passed(
-        python(
-            """
-            from gpubp.backend import threads as T
-            assert not T.start_parallel()
-            assert "did not start" in T.describe()["parallel"]
-            import probe; probe.run(T)
-            """,
-            NUMBA_THREADING_LAYER="nonesuch",
-        )
-    )
-
-
-# Concurrent use
-
-CONCURRENT = """
-import threading
-from gpubp.backend import threads as T
-import probe
-assert T.start_parallel()
-failed = []
-def work():
-    try:
-        for _ in range(40):
-            probe.run(T)
-    except BaseException as error:
-        failed.append(error)
-workers = [threading.Thread(target=work) for _ in range(4)]
-[w.start() for w in workers]; [w.join() for w in workers]
-assert not failed, failed
-"""
-
-
-@pytest.mark.parametrize("layer", ["omp", "workqueue", "tbb"])
-def test_four_threads_at_once(python, layers, layer):
-    if layer not in layers:
-        pytest.skip(f"Numba's {layer} layer does not load here")
-    passed(python(CONCURRENT, NUMBA_THREADING_LAYER=layer))
-
-
-# Fork
-
-FORK = """
-from gpubp.backend import threads as T
-import probe
-assert T.start_parallel()
-probe.run(T)
-"""
-OS_FORK = """
-import os, time
-child = os.fork()
-if child == 0:
-    try:
-        assert not T.parallel_allowed() and not T.start_parallel()
-        assert "forked" in T.describe()["parallel"]
-        T.set_threads(1); T.apply_numba_threads(); probe.run(T)
-        T.set_threads(T.numba.config.NUMBA_NUM_THREADS); probe.run(T)
-        os._exit(0)
-    except BaseException as error:
-        print(repr(error), flush=True)
-        os._exit(1)
-assert os.waitpid(child, 0)[1] == 0
-assert T.parallel_allowed()
-probe.run(T)
-"""
-POOL_FORK = """
-import multiprocessing, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # Python's own remark on forking with threads
-def work(_):
-    probe.run(T)
-    return T.parallel_allowed()
-with multiprocessing.get_context("fork").Pool(2) as pool:
-    assert pool.map(work, range(4)) == [False] * 4
-probe.run(T)
-"""
-
-
-@can_fork
-@pytest.mark.parametrize("layer", ["omp", "workqueue", "tbb"])
-@pytest.mark.parametrize("how", [OS_FORK, POOL_FORK], ids=["os.fork", "multiprocessing"])
-def test_forked_children_run_serially(python, layers, layer, how):
-    if layer not in layers:
-        pytest.skip(f"Numba's {layer} layer does not load here")
-    passed(python(FORK + how, NUMBA_THREADING_LAYER=layer))
-
-
-@can_fork
-def test_a_child_forked_before_the_start_may_start(python, layers):
-    script = """
-    import os
     from gpubp.backend import threads as T
-    import probe
-    child = os.fork()
-    if child == 0:
-        assert T.start_parallel()
-        probe.run(T)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    assert T.start_parallel()
-    probe.run(T)
+    expected = probe.run(30)
+    steps = [probe.step(width) for width in (8, 300)]
+    for count in (1, 2, 1):
+        T.set_threads(count)
+        assert T.get_threads() == T.team_size() == count
+        for one in steps:
+            one.run(10)
+    T.set_threads(2)
+    for one in steps:
+        one.run(-1)
+    assert probe.digest(*steps) == expected
+    T.set_threads(1)
+    assert probe.run() == probe.run()
     """
     passed(python(script))
 
 
-@can_fork
-@linux_only
-def test_a_child_does_not_enter_its_parents_runtime(python, layers):
-    needs_omp(layers)
-    script = SYSTEMS_RUNTIME + textwrap.dedent(
-        """
-        import os
-        from gpubp.backend import threads as T
-        child = os.fork()
-        if child == 0:
-            os._exit(1 if T.start_parallel() else 0)
-        assert os.waitpid(child, 0)[1] == 0
-        """
-    )
-    passed(python(script, NUMBA_THREADING_LAYER="omp", OMP_WAIT_POLICY="PASSIVE"))
-
-
 def test_describe_names_everything():
     told = threads.describe()
-    keys = {"layer", "threads", "parallel", "waiting", "blas", "blas_integer_bits", "blas_threads"}
-    assert set(told) == keys
+    assert set(told) == {"threads", "shared", "blas", "blas_integer_bits", "blas_threads"}
     assert told["threads"] == threads.get_threads()
+
+
+# Beside other code
+
+
+LOADS = {
+    "nothing else": ("", ""),
+    "PyTorch first": ("import torch; torch.ones(99, 99) @ torch.ones(99, 99)", ""),
+    "PyTorch later": ("", "import torch; torch.ones(99, 99) @ torch.ones(99, 99)"),
+    "scikit-learn first": (
+        "from sklearn.cluster import KMeans; import numpy; KMeans(2, n_init=1).fit(numpy.eye(600, 8))",
+        "",
+    ),
+    "Numba's threads first": ("import numba; numba.get_num_threads()", ""),
+}
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_other_libraries_in_the_process(python, name):
+    first, later = LOADS[name]
+    for module in ("torch", "sklearn"):
+        if module in first + later and importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    plain = passed(python("import probe; print(probe.run())"))
+    script = f"{first}\nimport probe\nprobe.run(2)\n{later}\nprint(probe.run())"
+    process = python(script)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip() == plain
+
+
+@shared_only
+def test_blas_is_numpys_again_after_replays_and_right_during_them(python):
+    script = """
+    import threading
+    import numpy as np
+    import probe
+    from gpubp.backend.blas import find_gemm
+    count = find_gemm().get_threads
+    A = np.arange(300 * 300, dtype=np.float64).reshape(300, 300) % 7
+    expected = np.einsum("ik,kj->ij", A, A)
+    assert count() == 2
+    done = threading.Event()
+    def work():
+        one = probe.step(300)
+        while not done.is_set():
+            one.run(5)
+    worker = threading.Thread(target=work)
+    worker.start()
+    for _ in range(300):
+        assert np.array_equal(A @ A, expected)
+    done.set()
+    worker.join()
+    assert probe.members() == ["gpubp-1"]
+    assert count() == 2
+    """
+    passed(python(script))
+
+
+@shared_only
+def test_four_threads_at_once(python):
+    script = """
+    import threading
+    import probe
+    expected, found = probe.run(), []
+    callers = [threading.Thread(target=lambda: [found.append(probe.run()) for _ in range(6)]) for _ in range(4)]
+    for caller in callers: caller.start()
+    for caller in callers: caller.join()
+    assert len(found) == 24 and set(found) == {expected}, found
+    assert probe.members() == ["gpubp-1"]
+    """
+    passed(python(script))
+
+
+# Fork
+
+
+FORK = """
+import multiprocessing, os, threading, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python's own remark on forking with threads
+import probe
+steps = [probe.step(width) for width in (8, 300)]
+for one in steps: one.run(20)
+done = threading.Event()
+def work():
+    busy = probe.step(300)
+    while not done.is_set(): busy.run(3)
+def child():
+    assert probe.members() in ([], ["gpubp-1"])
+    for one in steps: one.run(10)
+    first = probe.digest(*steps)
+    return first, probe.run()
+"""
+WHEN = {
+    "just after work": "",
+    "asleep": "time.sleep(0.1)",
+    "at work": "threading.Thread(target=work).start(); time.sleep(0.05)",
+}
+HOW = {
+    "os.fork": """
+for _ in range(5):
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write, " ".join(child()).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe: theirs = tuple(pipe.read().split())
+    assert os.waitpid(pid, 0)[1] == 0
+    found = globals().setdefault("found", set())
+    found.add(theirs)
+""",
+    "multiprocessing": """
+def call(_): return child()
+with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+    found = set(pool.map(call, range(4), chunksize=1))
+""",
+}
+
+
+@can_fork
+@shared_only
+@pytest.mark.parametrize("when", WHEN)
+@pytest.mark.parametrize("how", HOW)
+def test_forked_children_work_and_give_the_same_bits(python, when, how):
+    end = """
+done.set()
+assert found == {child()}, found
+"""
+    passed(python(FORK + WHEN[when] + HOW[how] + end))
+
+
+# The end, and interrupts
+
+
+@shared_only
+@pytest.mark.parametrize("then", ["", "import time; time.sleep(0.05)"], ids=["awake", "asleep"])
+def test_the_interpreter_exits_in_silence(python, then):
+    for _ in range(5):
+        assert passed(python(f"import probe\nprobe.step(300).run(5)\nassert probe.members()\n{then}")) == ""
+
+
+@shared_only
+def test_a_daemon_thread_at_work_does_not_keep_the_interpreter(python):
+    script = """
+    import threading, time
+    import probe
+    threading.Thread(target=lambda: probe.step(300).run(10**7), daemon=True).start()
+    time.sleep(1)
+    """
+    assert passed(python(script)) == ""
+
+
+@shared_only
+def test_who_works_while_the_interpreter_exits_still_can(python):
+    script = """
+    import atexit
+    atexit.register(lambda: print(probe.run()))  # called last, when the members are gone
+    import probe
+    print(probe.run())
+    """
+    first, last = passed(python(script)).split()
+    assert first == last
+
+
+@shared_only
+@pytest.mark.skipif(os.name != "posix", reason="no signals to a process itself but on POSIX")
+def test_interrupts_leave_an_engine_that_works(python):
+    script = """
+    import os, random, signal, threading, time
+    import numpy as np
+    import probe
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    expected = probe.run()
+    trainer = probe.step(300).trainer
+    done, count = threading.Event(), 0
+    def interrupt():
+        random.seed(0)
+        while not done.wait(random.uniform(0.001, 0.02)):
+            os.kill(os.getpid(), signal.SIGINT)
+    def steps():
+        while True:
+            trainer.step(probe.x, probe.y)
+            trainer.net.forward(probe.x[:100])
+    timer = threading.Thread(target=interrupt)
+    timer.start()
+    while count < 200:
+        try:
+            steps()
+        except KeyboardInterrupt:
+            count += 1
+    while not done.is_set():
+        try:
+            done.set()
+            timer.join()
+            time.sleep(0.1)
+        except KeyboardInterrupt:
+            done.clear()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    timer.join()
+    assert np.isfinite(trainer.step(probe.x, probe.y))
+    assert probe.run() == expected
+    from gpubp.backend.blas import find_gemm
+    assert find_gemm().get_threads() == 2
+    """
+    passed(python(script))

@@ -123,7 +123,7 @@ def product(transpose_a, transpose_b, down, across):
         m, n = shape
         a, b = arrays(dtype, (19, m) if transpose_a else (m, 19), (n, 19) if transpose_b else (19, n))
         address = gemm.sgemm if dtype == np.float32 else gemm.dgemm
-        scalars = (products.caller(dtype == np.float32, gemm.integer_bits),)
+        scalars = (gemm.integer_bits,)
         integers = (address, transpose_a, transpose_b, down, across)
         return products.gemm, (a, b, np.full(shape, np.nan, dtype)), scalars, integers
 
