@@ -5,7 +5,8 @@ two are made from their bits; so LLVM turns a loop over any of these into packed
 
 The coefficients, highest power first, are own minimax fits: least squares on 3000 Chebyshev nodes in float64,
 reweighted until the relative error levels out (Lawson's iteration; for a rational with its last denominator as
-weight), then rounded to float32. "fitted to" is the relative error of the fit before rounding.
+weight); those of the Gaussian tail by Remez's exchange as in float64.py; then rounded to float32. "fitted to" is the
+relative error of the fit before rounding.
 """
 
 import math
