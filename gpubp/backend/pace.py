@@ -9,43 +9,59 @@ from __future__ import annotations
 
 import math
 
-TRIAL = 8  # passes that a trial of the other way takes at most
+PASSES = 8  # that one reading of a trial takes at most
+_TRIAL = (True,) * 3 + (
+    False,
+) * 3  # readings of a trial, shared or not; the best counts, as sleepers must wake first
+_CLEAR = 1.1  # times the seconds alone from which the team counts as slow
+_READINGS, _SECONDS = (
+    3,
+    0.01,
+)  # a team that is slow in so many replays in a row, or in one so long, is put to the trial
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds of work alone before the team is tried again
-_CLEAR = 1.1  # a way must be so much slower than the other before it is left
 
 
 class Pace:
-    """Seconds of a pass, shared and alone, as last seen."""
+    """Seconds of a pass, shared and alone, as the last trial found them."""
 
-    def __init__(self, size: int) -> None:
-        self.shared, self.alone = math.inf, math.inf
-        self._size = size
-        self._tries = 0  # trials that began this pace: both ways are seen once
-        self._use_team, self._worked, self._pause = True, 0.0, _FIRST_PAUSE
+    def __init__(self) -> None:
+        self.shared = self.alone = math.inf
+        self.use_team = True
+        self._trial = list(_TRIAL)
+        self._slow, self._worked, self._pause = 0, 0.0, _FIRST_PAUSE
 
     def choose(self, times: int) -> tuple[bool, int]:
         """Whether the next passes are shared, and how many of `times` to make before asking again."""
-        if self._tries < 2:  # the first pass of each finds caches cold
-            return True, min(times, TRIAL)
-        if self._tries < 4:
-            return False, min(times, TRIAL)
-        if not self._use_team and self._worked > self._pause:
-            return True, min(times, TRIAL)
-        return self._use_team, times
+        if self._trial:
+            return self._trial[0], min(times, PASSES)
+        return self.use_team, times
 
     def took(self, shared: bool, seconds: float, passes: int) -> None:
         """Tells how long `passes` of them took."""
-        each, self._tries = seconds / passes, self._tries + 1
-        if shared:
-            self.shared = each
+        each = seconds / passes
+        if self._trial:
+            self._read(shared, each)
+        elif shared:
+            self._slow = self._slow + 1 if each > _CLEAR * self.alone else 0
+            if self._slow >= _READINGS or (self._slow and seconds > _SECONDS):
+                self._begin()
         else:
-            self.alone = each
             self._worked += seconds
-        if self._tries < 4:
+            if self._worked > self._pause:
+                self._begin()
+
+    def _begin(self) -> None:
+        self._trial, self.shared, self.alone = list(_TRIAL), math.inf, math.inf
+
+    def _read(self, shared: bool, each: float) -> None:
+        self._trial.pop(0)
+        if shared:
+            self.shared = min(self.shared, each)
+        else:
+            self.alone = min(self.alone, each)
+        if self._trial:
             return
-        before, better = self._use_team, self.shared < self.alone
-        if before != better and max(self.shared, self.alone) > _CLEAR * min(self.shared, self.alone):
-            self._use_team = better
-        if shared and not self._use_team:
-            self._pause = min(_LONGEST_PAUSE, 2 * self._pause) if not before else _FIRST_PAUSE
-            self._worked = 0.0
+        before, self.use_team = self.use_team, self.shared <= self.alone
+        patient = not before and not self.use_team
+        self._pause = min(_LONGEST_PAUSE, 2 * self._pause) if patient else _FIRST_PAUSE
+        self._slow, self._worked = 0, 0.0

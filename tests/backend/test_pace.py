@@ -1,0 +1,56 @@
+"""The choice between a team and one thread: a slow team is left at once and tried again; one reading changes nothing."""
+
+from gpubp.backend.pace import PASSES, Pace
+
+
+def drive(pace, shared, alone, replays, times=1):
+    """Replays that take so many seconds a pass; how many of them were shared."""
+    count = 0
+    for _ in range(replays):
+        team, passes = pace.choose(times)
+        assert 1 <= passes <= times
+        pace.took(team, passes * (shared if team else alone), passes)
+        count += team
+    return count
+
+
+def test_the_quicker_way_is_kept():
+    assert drive(Pace(), 1e-3, 2e-3, 1000) == 997  # but for one trial of the other
+    pace = Pace()
+    drive(pace, 2e-3, 1e-3, 20)
+    assert not pace.use_team
+
+
+def test_one_slow_reading_changes_nothing():
+    pace = Pace()
+    drive(pace, 1e-5, 2e-5, 50)
+    for _ in range(20):
+        drive(pace, 9e-3, 2e-5, 2)
+        assert drive(pace, 1e-5, 2e-5, 10) == 10
+
+
+def test_a_sleeping_team_is_not_taken_for_a_slow_one():
+    pace = Pace()
+    for each in (9e-5, 1e-5, 1e-5):  # the first of a trial wakes the members
+        pace.took(True, each, 1)
+    drive(pace, 1e-5, 2e-5, 3)
+    assert pace.use_team
+
+
+def test_a_team_that_lost_a_core_is_left_at_once_and_found_again():
+    pace = Pace()
+    drive(pace, 1e-5, 2e-5, 20)
+    drive(pace, 1e-3, 2e-5, 10)
+    assert not pace.use_team
+    assert drive(pace, 1e-3, 2e-5, 100_000) < 100  # 2 s of work: few trials
+    drive(pace, 1e-5, 2e-5, 150_000)
+    assert pace.use_team
+
+
+def test_a_long_replay_is_judged_by_itself_and_trials_are_short():
+    pace = Pace()
+    assert pace.choose(5000) == (True, PASSES)
+    drive(pace, 1e-5, 2e-5, 10, 5000)
+    assert pace.choose(5000) == (True, 5000)
+    drive(pace, 1e-4, 2e-5, 7, 5000)
+    assert not pace.use_team
