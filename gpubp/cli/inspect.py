@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import shlex
-import warnings
 from typing import Any
 
 import numpy as np
@@ -37,21 +37,21 @@ def info(arguments: argparse.Namespace) -> int:
 
 def _info_threads() -> None:
     """What runs matrix products and kernels on the CPU, and on how many threads, as in training."""
-    from gpubp.backend.threads import describe, start_parallel
+    from gpubp.backend.threads import describe
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what it may warn of is printed below
-        parallel = start_parallel()
     found = describe()
     blas, threads = str(found["blas"]), found["blas_threads"]
     if blas.startswith("OpenBLAS"):
         blas = " ".join(blas.split()[:2])  # the rest are its build options
     count = counted(threads, "thread") if isinstance(threads, int) else "threads as it chooses"
     print(f"products  {blas}, {count}")
-    if parallel:
-        print(f"kernels   Numba, {counted(int(str(found['threads'])), 'thread')} ({found['layer']})")
+    core = os.environ.get("OPENBLAS_CORETYPE")
+    if core and blas.startswith("OpenBLAS"):
+        print(f"          made for {core}, as OPENBLAS_CORETYPE={core} in the environment asks")
+    if found["shared"] == "yes":
+        print(f"kernels   Numba, {counted(int(str(found['threads'])), 'thread')}")
     else:
-        print(f"kernels   Numba, 1 thread, {str(found['parallel']).removeprefix('no: ')}")
+        print(f"kernels   Numba, 1 thread: {str(found['shared']).removeprefix('no: ')}")
 
 
 def _info_run(name: str) -> None:

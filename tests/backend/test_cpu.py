@@ -189,7 +189,7 @@ def test_the_plain_path_replays_from_python():
 # ---- several threads -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [32, 512])  # serial kernels, and parallel ones where there are CPUs
+@pytest.mark.parametrize("width", [32, 512])  # alone, and shared where there are CPUs
 def test_four_threads_predict_what_one_does(width):
     net = gpubp.Network([40, width, 10], "gelu", seed=0)
     batches = [np.random.default_rng(k).standard_normal((300 + k, 40)).astype(np.float32) for k in range(16)]

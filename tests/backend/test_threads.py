@@ -10,7 +10,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from gpubp.backend import blas, threads
+from gpubp.backend import blas, team, threads
 from gpubp.errors import InputError
 
 ROOT = Path(threads.__file__).parents[2]
@@ -142,7 +142,8 @@ def test_counts_without_a_pointer_go_through_threadpoolctl(monkeypatch, restored
         def threadpool_limits(count, api):
             calls.append((count, api))
 
-    monkeypatch.setattr(threads, "find_gemm", lambda: None)
+    for module in (threads, team):
+        monkeypatch.setattr(module, "find_gemm", lambda: None)
     monkeypatch.setitem(sys.modules, "threadpoolctl", Controller)
     threads.set_threads(1)
     assert calls == [(1, "blas")]
@@ -319,17 +320,6 @@ assert found == {child()}, found
 def test_the_interpreter_exits_in_silence(python, then):
     for _ in range(5):
         assert passed(python(f"import probe\nprobe.step(300).run(5)\nassert probe.members()\n{then}")) == ""
-
-
-@shared_only
-def test_a_daemon_thread_at_work_does_not_keep_the_interpreter(python):
-    script = """
-    import threading, time
-    import probe
-    threading.Thread(target=lambda: probe.step(300).run(10**7), daemon=True).start()
-    time.sleep(1)
-    """
-    assert passed(python(script)) == ""
 
 
 @shared_only

@@ -18,7 +18,7 @@ def test_info(gpubp):
     out = gpubp("info").out
     for word in ("gpubp", "numpy", "products", "kernels", *(device.name for device in devices())):
         assert re.search(rf"^{word} ", out, re.MULTILINE), word
-    assert re.search(r"^kernels   Numba, \d+ threads? ?\(?\w+", out, re.MULTILINE) or "1 thread, " in out
+    assert re.search(r"^kernels   Numba, \d+ threads?$", out, re.MULTILINE) or "1 thread: " in out
     for cryptic in ("None", "not decided", "not started", "integer bits", "device='cpu'", "NO_AFFINITY"):
         assert cryptic not in out
 
@@ -26,14 +26,32 @@ def test_info(gpubp):
 def test_info_says_why_kernels_have_one_thread(gpubp, monkeypatch):
     from gpubp.backend import threads
 
-    monkeypatch.setattr(threads, "start_parallel", lambda: False)
     monkeypatch.setattr(threads, "describe", lambda: {
-        "layer": None, "threads": 4, "parallel": "no: forked", "waiting": "", "blas": "some library",
+        "threads": 4, "shared": "no: nobody knows", "blas": "some library",
         "blas_integer_bits": 64, "blas_threads": "not under control",
     })  # fmt: skip
     out = gpubp("info").out
     assert "products  some library, threads as it chooses\n" in out
-    assert "kernels   Numba, 1 thread, forked\n" in out
+    assert "kernels   Numba, 1 thread: nobody knows\n" in out
+
+
+def test_info_says_what_openblas_was_told(gpubp, monkeypatch):
+    from gpubp.backend import threads
+
+    told = {"threads": 2, "shared": "yes", "blas": "OpenBLAS 0.3.31 DYNAMIC_ARCH", "blas_threads": 2}
+    monkeypatch.setattr(threads, "describe", lambda: told)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    lines = gpubp("info").out.splitlines()
+    assert lines[-3:] == [
+        "products  OpenBLAS 0.3.31, 2 threads",
+        "          made for Haswell, as OPENBLAS_CORETYPE=Haswell in the environment asks",
+        "kernels   Numba, 2 threads",
+    ]
+    monkeypatch.delenv("OPENBLAS_CORETYPE")
+    assert "OPENBLAS_CORETYPE" not in gpubp("info").out
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.setattr(threads, "describe", lambda: told | {"blas": "some library"})
+    assert "OPENBLAS_CORETYPE" not in gpubp("info").out
 
 
 def test_info_of_a_run(gpubp, flowers_csv):

@@ -196,7 +196,7 @@ def check_loss_scale() -> None:
         same(counters, counters_of(cursor=8, step=4, skipped=1 + overflowed), "loss scale, counters")
     c, rule = np.empty(updates.COEFFICIENTS + 1, np.float32), RULES["adam"]
     smallest, counters = np.array([loss_scale.SMALLEST, 0, 1]), counters_of()
-    arguments = (np.full(3, np.nan, np.float32), np.ones(6), counters, smallest, c)
+    arguments = (np.full(3, np.nan, np.float32), np.full(6, 0.5), counters, smallest, c)
     launch(updates.prepare_update, (float32,), (rule.coefficients, 1), ((1,), (2,)), *arguments)
     same(
         counters, counters_of(stopped=GRADIENT_NOT_FINITE), "an overflow at the smallest scale stops the run"

@@ -110,6 +110,15 @@ def gather(dtype, shape):
     return batches.gather, (source, order, np.zeros_like(source), np.zeros(COUNTERS, np.int64)), (), ()
 
 
+def check_finite(dtype, shape):
+    (x,) = arrays(dtype, shape)
+    x[-1:, -1] = np.inf
+    counters, bad = np.zeros(COUNTERS, np.int64), np.full(granule_count(shape[0]), -1)
+    if shape[0] == 0:
+        bad[:] = 0  # nobody has a granule
+    return batches.check_finite, (x, bad, counters), (), ()
+
+
 def advance(dtype, shape):
     counters, hyper = np.zeros(COUNTERS, np.int64), np.array([0.5, 1.0])
     return batches.advance, (counters, hyper, np.array([0.1, 0.2])), (), (shape[0], 0)
@@ -144,6 +153,7 @@ CASES = {
     "sgd": lambda *of: update(*of, "sgd"),
     "adam, bad gradient": lambda *of: update(*of, "adam", bad=True),
     "gather": gather,
+    "check_finite": check_finite,
     "advance": advance,
     "product": product(False, False, 1, 1),
     "product in 3 pieces of rows": product(False, True, 3, 1),
@@ -185,7 +195,7 @@ def test_every_kernel_is_among_the_cases():
 @pytest.mark.parametrize("across", [1, 2, 3])
 @pytest.mark.parametrize("transposed", [(False, False), (False, True), (True, False), (True, True)])
 def test_a_product_in_pieces_is_the_product(down, across, transposed):
-    for shape in SHAPES[:-1] + [(130, 66)]:
+    for shape in [*SHAPES[:-1], (130, 66)]:
         factory, operands, scalars, integers = product(*transposed, down, across)(np.float64, shape)
         run_kernel(factory, np.float64, operands, scalars, integers, size=2)
         a, b, c = operands
