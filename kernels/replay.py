@@ -15,8 +15,10 @@ from .team import (
     JOB,
     JOB_COUNTERS,
     LOCK,
+    NAP,
     RELEASE,
     ROWS,
+    SLEEP,
     SLEEPS,
     SPINS,
     TABLE,
@@ -50,17 +52,20 @@ GUARD, USERS, THREADS, GET, SET = range(
 @register_jitable
 def _walk(table, rows, counters, times, me, team):
     """Walks the table of `rows` launches as member `me`; stops after a pass that set STOPPED. Passes begun."""
-    for done in range(times):
+    done = 0
+    while done < times:
         for i in range(rows):
             row = table + 8 * WIDTH * i
             if load(row + 8 * BARRIER) != 0:
                 barrier(me, team)
             call(load(row), row, me, team)
         barrier(me, team)
-        # Kernels set it only behind a barrier of their own, which no member passes before all have looked here.
+        done += 1
+        # Kernels set it only behind a barrier of their own, which no member passes before all have looked here;
         if load(counters + 8 * STOPPED) != 0:
-            return done + 1
-    return times
+            break
+    barrier(me, team)  # and the leader, who may clear it, does not return before.
+    return done
 
 
 @register_jitable
@@ -141,24 +146,48 @@ def _serve(me, team):
         spins = 0
 
 
-def _dismiss(team):
-    """Ends the members of an idle team."""
+def _blas_threads(blas):
+    """Threads of a BLAS whose threads can be told: those before the walks under way."""
+    while exchange(blas + 8 * GUARD, 1) == 1:
+        pause()
+    users = load(blas + 8 * USERS)
+    count = load(blas + 8 * THREADS) if users > 0 else call_int(load(blas + 8 * GET))
+    store(blas + 8 * GUARD, 0)
+    return count
+
+
+def _dismiss(team, patience):
+    """Ends the members of a team, which stays busy for ever after: whoever still has it walks alone.
+
+    One that works is waited for, `patience` naps at most; 0 where it then goes on as it was.
+    """
+    while exchange(team + 8 * BUSY, 1) == 1:
+        patience -= 1
+        if patience < 0:
+            return 0
+        call_with_int(load(team + 8 * SLEEP), NAP)
     store(team + 8 * ROWS, 0)
     exchange(team + 8 * JOB, load(team + 8 * JOB) + 1)
     for other in range(1, load(team)):
         cells = member(other, team)
         if exchange(cells + 8 * SLEEPS, 0) == 1:
             release_lock(load(team + 8 * RELEASE), load(cells + 8 * LOCK))
+    return 1
 
 
 @functools.cache
 def compiled(name):
-    """`lead(table, rows, counters, times, team, alone)`, `serve(me, team)` or `dismiss(team)` as machine code.
-
-    All arguments are integers: addresses and counts.
+    """As machine code: `lead(table, rows, counters, times, team, alone)`, `serve(me, team)`, `dismiss(team, patience)`,
+    `blas_threads(blas)`. All arguments are integers: addresses and counts.
     """
-    function, arguments = {"lead": (_lead, 6), "serve": (_serve, 2), "dismiss": (_dismiss, 1)}[name]
+    functions = {
+        "lead": (_lead, 6),
+        "serve": (_serve, 2),
+        "dismiss": (_dismiss, 2),
+        "blas_threads": (_blas_threads, 1),
+    }
+    function, arguments = functions[name]
     function.__qualname__ = f"{name}_{source_digest()}"
-    result = "int64" if name == "lead" else "void"
+    result = "void" if name == "serve" else "int64"
     signature = f"{result}({', '.join(['int64'] * arguments)})"
     return cached(lambda cache: njit(signature, nogil=True, cache=cache)(function))

@@ -129,7 +129,7 @@ class CpuBackend(Backend):
         a, derivative = z, keep and g.d_f_of_output is None
         if derivative:  # f' is saved, as f and f' share most of their work
             a = self.empty(z.shape, z.dtype)
-        self.launch(
+        self._launch(
             f"bias + {g.name} {_shape(z)}",
             dense.bias_activation_keep if derivative else dense.bias_activation,
             z.dtype,
@@ -144,7 +144,7 @@ class CpuBackend(Backend):
 
     def delta(self, upstream: Array, saved: Array, g: Activation, db: Array) -> Array:
         partials = self.empty((granule_count(len(upstream)), upstream.shape[1]), upstream.dtype)
-        self.launch(
+        self._launch(
             f"delta {g.name} + db {_shape(upstream)}",
             dense.delta,
             upstream.dtype,
@@ -175,7 +175,7 @@ class CpuBackend(Backend):
             factory = loss_passes.elementwise_loss
             scalars = (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs)
         link = "" if g.name == "identity" else f"{g.name} + "
-        self.launch(
+        self._launch(
             f"bias + {link}{loss.name} + delta + db {_shape(z)}",
             factory,
             z.dtype,
@@ -200,7 +200,7 @@ class CpuBackend(Backend):
 
     def penalty(self, weights: Array, gradients: Array, strengths: Array, state: State) -> None:
         partials = self.empty((_blocks(weights),), np.float64)
-        self.launch(
+        self._launch(
             f"l1 + l2 penalty {_shape(weights)}",
             penalties.penalty,
             weights.dtype,
@@ -231,7 +231,7 @@ class CpuBackend(Backend):
     ) -> None:
         s0, s1 = (*slots, *[self.empty((0,), parameters.dtype)] * 2)[:2]
         bad = self.empty((_blocks(parameters),), np.int64)
-        self.launch(
+        self._launch(
             f"update {rule.step.__name__} {_shape(parameters)}",
             optimizers.update,
             parameters.dtype,
@@ -252,7 +252,7 @@ class CpuBackend(Backend):
     # batches
 
     def gather(self, source: Array, order: Array, out: Array, state: State) -> None:
-        self.launch(
+        self._launch(
             f"gather {_shape(out)}",
             batches.gather,
             out.dtype,
@@ -264,7 +264,7 @@ class CpuBackend(Backend):
         )
 
     def advance(self, batch: int, rates: Array, start: int, state: State) -> None:
-        self.launch(
+        self._launch(
             "advance",
             batches.advance,
             np.float64,
@@ -291,7 +291,7 @@ class CpuBackend(Backend):
         finally:
             self._thread.recording = None
 
-    def launch(
+    def _launch(
         self,
         name: str,
         factory: Callable[..., Any],
@@ -324,7 +324,7 @@ class CpuBackend(Backend):
     def prepare(
         self, run: Callable[[Array], Array], shape: tuple[int, int], dtype: DType
     ) -> Callable[[Array], Array | None] | None:
-        return None if self._plain else Prepared(self, run, shape, np.dtype(dtype))
+        return None if self._plain else Prepared(self, self._launch, run, shape, np.dtype(dtype))
 
     def _submit(self, launch: Launch) -> None:
         run_once(launch)

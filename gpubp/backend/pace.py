@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 
-PASSES = 8  # that one reading of a trial takes at most
+PASSES = 8  # that one reading of a trial takes at most, one where a pass is long
+LONG = 1e-3  # seconds from which a pass is: then the team is believed to pay until it proves slow
 _TRIAL = (True,) * 3 + (
     False,
 ) * 3  # readings of a trial, shared or not; the best counts, as sleepers must wake first
@@ -24,16 +25,20 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds of work alone before the team
 class Pace:
     """Seconds of a pass, shared and alone, as the last trial found them."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int, work: float) -> None:
+        """For a team of `size`, where one thread alone takes about `work` seconds for a pass."""
         self.shared = self.alone = math.inf
         self.use_team = True
+        self._passes = PASSES if work < LONG else 1
         self._trial = list(_TRIAL)
+        if work >= LONG:
+            self._trial, self.alone = [True], size * work
         self._slow, self._worked, self._pause = 0, 0.0, _FIRST_PAUSE
 
     def choose(self, times: int) -> tuple[bool, int]:
         """Whether the next passes are shared, and how many of `times` to make before asking again."""
         if self._trial:
-            return self._trial[0], min(times, PASSES)
+            return self._trial[0], min(times, self._passes)
         return self.use_team, times
 
     def took(self, shared: bool, seconds: float, passes: int) -> None:

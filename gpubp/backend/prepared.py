@@ -26,13 +26,18 @@ class Prepared:
     """y = run(x) over x of one shape and dtype. x is read where it lies; y is a new array each time."""
 
     def __init__(
-        self, ops: CpuBackend, run: Callable[[Matrix], Matrix], shape: tuple[int, int], dtype: np.dtype[Any]
+        self,
+        ops: CpuBackend,
+        launch: Callable[..., None],
+        run: Callable[[Matrix], Matrix],
+        shape: tuple[int, int],
+        dtype: np.dtype[Any],
     ) -> None:
         self._state, self._lock = State(ops, 0), threading.Lock()
         x = ops.zeros(shape, dtype)
         bad = ops.empty((granule_count(len(x)),), np.int64)
         with ops.capture(self._state) as self._recording:
-            ops.launch(
+            launch(
                 f"finite {shape[0]}x{shape[1]}",
                 check_finite,
                 dtype,

@@ -51,7 +51,7 @@ class CpuRecording:
         self._table[:, BARRIER] = barriers(launch.accesses for launch in self.launches)
         self._addresses = (self._table.ctypes.data, self._counters.ctypes.data)
         work = sum(launch.work for launch in self.launches)
-        self._pace = Pace() if self._team > 1 and work >= SHARED_FROM else None
+        self._pace = Pace(self._team, work) if self._team > 1 and work >= SHARED_FROM else None
 
     def cells_of(self, array: npt.NDArray[Any]) -> Callable[[int], None]:
         """A function that puts another array of the same shape, by its address, in the place of `array`."""

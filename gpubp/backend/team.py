@@ -36,8 +36,7 @@ def blas_threads() -> int | None:
     gemm = find_gemm()
     if gemm is None or gemm.get_threads is None:
         return None
-    hushed = _blas()[replay.USERS] > 0
-    return int(_blas()[replay.THREADS]) if hushed else gemm.get_threads()
+    return int(_count()(_blas_address())) if can_share() else gemm.get_threads()
 
 
 class Team:
@@ -48,7 +47,7 @@ class Team:
         self.address = int(self._cells.ctypes.data)
         self._cells[layout.SIZE] = size
         self._cells[layout.SLEEP] = _sleep_address()
-        self._cells[layout.BLAS] = _blas().ctypes.data
+        self._cells[layout.BLAS] = _blas_address()
         for name, cell in (("acquire", layout.WAIT), ("release", layout.RELEASE)):
             self._cells[cell] = _address(getattr(ctypes.pythonapi, f"PyThread_{name}_lock"))
         serve = replay.compiled("serve")
@@ -58,9 +57,9 @@ class Team:
             arguments = (member, self.address)
             threading.Thread(target=serve, args=arguments, name=f"gpubp-{member}", daemon=True).start()
 
-    def dismiss(self) -> None:
-        """Ends the members; a team that works goes on, and its members stay."""
-        replay.compiled("dismiss")(self.address)
+    def dismiss(self, seconds: float) -> None:
+        """Ends the members, who first finish their work; what takes longer than that many seconds goes on."""
+        replay.compiled("dismiss")(self.address, int(seconds * 1e6 / layout.NAP))
 
 
 _lock = threading.Lock()
@@ -75,7 +74,7 @@ def team(size: int) -> Team:
     with _lock:
         if size > 1:
             for other in [n for n in _teams if n not in (1, size)]:
-                _teams.pop(other).dismiss()
+                _teams.pop(other).dismiss(10.0)
         return _teams.setdefault(size, _teams.get(size) or Team(size))
 
 
@@ -87,6 +86,11 @@ def walk(table: int, rows: int, counters: int, times: int, size: int) -> int:
 @functools.cache
 def _lead() -> Any:
     return replay.compiled("lead")
+
+
+@functools.cache
+def _count() -> Any:
+    return replay.compiled("blas_threads")
 
 
 # ---- what the compiled code is given ---------------------------------------------------------------------
@@ -138,12 +142,17 @@ def _blas() -> npt.NDArray[np.int64]:
     return cells
 
 
+@functools.cache
+def _blas_address() -> int:
+    return int(_blas().ctypes.data)
+
+
 # ---- the end of the process, and its children --------------------------------------------------------------
 
 
 def _dismiss_all() -> None:
     for found in _teams.values():
-        found.dismiss()
+        found.dismiss(0.1)
 
 
 def _after_fork() -> None:
@@ -151,10 +160,11 @@ def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     _teams.clear()
-    if _blas.cache_info().currsize and _blas()[replay.USERS] > 0:
+    if _blas.cache_info().currsize:
         cells, gemm = _blas(), _control()
+        hushed = cells[replay.USERS] > 0
         cells[replay.USERS] = cells[replay.GUARD] = 0
-        if gemm is not None and gemm.set_threads is not None:
+        if hushed and gemm is not None and gemm.set_threads is not None:
             gemm.set_threads(int(cells[replay.THREADS]))
 
 

@@ -14,15 +14,22 @@ def drive(pace, shared, alone, replays, times=1):
     return count
 
 
+def test_a_long_step_is_shared_from_the_start_and_left_when_slow():
+    pace = Pace(2, 0.02)
+    assert drive(pace, 0.01, 0.02, 20, 50) == 20
+    drive(pace, 0.2, 0.02, 8, 50)
+    assert not pace.use_team
+
+
 def test_the_quicker_way_is_kept():
-    assert drive(Pace(), 1e-3, 2e-3, 1000) == 997  # but for one trial of the other
-    pace = Pace()
+    assert drive(Pace(2, 2e-5), 1e-3, 2e-3, 1000) == 997  # but for one trial of the other
+    pace = Pace(2, 2e-5)
     drive(pace, 2e-3, 1e-3, 20)
     assert not pace.use_team
 
 
 def test_one_slow_reading_changes_nothing():
-    pace = Pace()
+    pace = Pace(2, 2e-5)
     drive(pace, 1e-5, 2e-5, 50)
     for _ in range(20):
         drive(pace, 9e-3, 2e-5, 2)
@@ -30,7 +37,7 @@ def test_one_slow_reading_changes_nothing():
 
 
 def test_a_sleeping_team_is_not_taken_for_a_slow_one():
-    pace = Pace()
+    pace = Pace(2, 2e-5)
     for each in (9e-5, 1e-5, 1e-5):  # the first of a trial wakes the members
         pace.took(True, each, 1)
     drive(pace, 1e-5, 2e-5, 3)
@@ -38,7 +45,7 @@ def test_a_sleeping_team_is_not_taken_for_a_slow_one():
 
 
 def test_a_team_that_lost_a_core_is_left_at_once_and_found_again():
-    pace = Pace()
+    pace = Pace(2, 2e-5)
     drive(pace, 1e-5, 2e-5, 20)
     drive(pace, 1e-3, 2e-5, 10)
     assert not pace.use_team
@@ -48,7 +55,7 @@ def test_a_team_that_lost_a_core_is_left_at_once_and_found_again():
 
 
 def test_a_long_replay_is_judged_by_itself_and_trials_are_short():
-    pace = Pace()
+    pace = Pace(2, 2e-5)
     assert pace.choose(5000) == (True, PASSES)
     drive(pace, 1e-5, 2e-5, 10, 5000)
     assert pace.choose(5000) == (True, 5000)

@@ -335,40 +335,33 @@ def test_who_works_while_the_interpreter_exits_still_can(python):
 
 
 @shared_only
-@pytest.mark.skipif(os.name != "posix", reason="no signals to a process itself but on POSIX")
+@pytest.mark.skipif(os.name != "posix", reason="no timer that sends signals but on POSIX")
 def test_interrupts_leave_an_engine_that_works(python):
     script = """
-    import os, random, signal, threading, time
+    import faulthandler, signal
     import numpy as np
     import probe
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    faulthandler.dump_traceback_later(120, exit=True)
     expected = probe.run()
-    trainer = probe.step(300).trainer
-    done, count = threading.Event(), 0
-    def interrupt():
-        random.seed(0)
-        while not done.wait(random.uniform(0.001, 0.02)):
-            os.kill(os.getpid(), signal.SIGINT)
+    trainer, armed = probe.step(300).trainer, False
+    def interrupt(*_):
+        global armed
+        if armed:
+            armed = False
+            raise KeyboardInterrupt
     def steps():
         while True:
             trainer.step(probe.x, probe.y)
             trainer.net.forward(probe.x[:100])
-    timer = threading.Thread(target=interrupt)
-    timer.start()
-    while count < 200:
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.0037)
+    for _ in range(200):
         try:
+            armed = True
             steps()
         except KeyboardInterrupt:
-            count += 1
-    while not done.is_set():
-        try:
-            done.set()
-            timer.join()
-            time.sleep(0.1)
-        except KeyboardInterrupt:
-            done.clear()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    timer.join()
+            pass
+    signal.setitimer(signal.ITIMER_REAL, 0)
     assert np.isfinite(trainer.step(probe.x, probe.y))
     assert probe.run() == expected
     from gpubp.backend.blas import find_gemm
