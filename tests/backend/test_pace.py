@@ -1,4 +1,4 @@
-"""The choice between a team and one thread: a slow team is left at once and tried again; one reading changes nothing."""
+"""A team or one thread: a slow team is left at once and tried again; one slow reading changes nothing."""
 
 from gpubp.backend.pace import PASSES, Pace
 
