@@ -7,12 +7,16 @@ python bench/tables.py --check    changes nothing; names the tables that are not
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import growth_table
+import learning_rules_table
+import startup_table
 from cells import ON_CPU, key, read
 from table import TASKS, left_out, milliseconds, rows, times
 from verdict import between, ratios, summary
@@ -125,11 +129,24 @@ def where(record: dict[str, Any]) -> str:
     )
 
 
-NOTHING = ["No figures yet: `python bench/compare.py --all --out bench/results/cpu.json` measures them."]
+def of_record(name: str, table: Callable[[dict[str, Any]], list[str]]) -> Callable[[], list[str]]:
+    """The table of another record, as its script makes it."""
+
+    def lines() -> list[str]:
+        path = RESULTS / f"cpu-{name}.json"
+        return table(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else NOTHING
+
+    return lines
+
+
+NOTHING = ["No figures yet: the command above measures them."]
 TABLES: dict[str, Callable[[], list[str]]] = {
     "cpu-compact": compact,
     **{f"cpu-{task}": of_task(task) for task in TASKS},
     "cpu-goals": goals,
+    "growth": of_record("growth", growth_table.table),
+    "startup": of_record("startup", startup_table.table),
+    "learning-rules": of_record("learning-rules", learning_rules_table.table),
 }
 
 

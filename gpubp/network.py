@@ -53,9 +53,9 @@ class Network:
         self.dtype = _dtype(dtype)
         self.precision = _precision(precision, self.dtype)
         self.backend = get_backend(device).with_precision(self.dtype, self.precision)
-        self._lock = threading.Lock()
-        widest = sum(layer.n_out for layer in self.layers)
-        self._most_rows = min(_CHUNK, _KEPT_NUMBERS // widest)
+        self._lock, self._preparing = threading.Lock(), threading.Lock()
+        numbers = self.n_in + sum(layer.n_out for layer in self.layers)
+        self._most_rows = min(_CHUNK, _KEPT_NUMBERS // numbers)
         self._prepared: dict[int, Callable[[Array], Array | None] | None] = {}
         with self.backend.ordered():
             self._allocate()
@@ -188,10 +188,12 @@ class Network:
         The second x of as many rows makes the recording: a first may stay the only one.
         """
         fits = type(x) is np.ndarray and x.dtype == self.dtype and x.ndim == 2 and x.flags.c_contiguous
-        if not fits or x.shape[1] != self.n_in or not 0 < len(x) <= self._most_rows:
+        if not fits or not x.flags.aligned or x.shape[1] != self.n_in or not 0 < len(x) <= self._most_rows:
             return None
         n = len(x)
-        with self._lock:
+        if not self._preparing.acquire(blocking=False):  # another thread prepares: this one need not wait
+            return None
+        try:
             if n not in self._prepared:
                 self._prepared = dict([*self._prepared.items(), (n, None)][-_KEPT:])
                 return None
@@ -199,6 +201,8 @@ class Network:
             if prepared is None:
                 prepared = self.backend.prepare(self._forward, x.shape, self.dtype) or _never
                 self._prepared[n] = prepared
+        finally:
+            self._preparing.release()
         return prepared(x)
 
     def _forward(self, x: Array) -> Array:

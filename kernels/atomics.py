@@ -93,7 +93,7 @@ _int_of_lock, _none_of_lock = _c_function(_INT, _CELL, _INT), _c_function(_VOID,
 
 @intrinsic
 def call_int(typing_context, address):
-    """`int f(void)` at `address`: sched_yield, openblas_get_num_threads."""
+    """`int f(void)` at `address`: openblas_get_num_threads."""
 
     def codegen(context, builder, signature, args):
         return _int_of_none(context, builder, args[0], [])

@@ -156,6 +156,15 @@ def _blas_threads(blas):
     return count
 
 
+def _hold(blas, hold):
+    """Keeps walks from telling BLAS its threads (1), and lets them again (0)."""
+    while hold == 1 and exchange(blas + 8 * GUARD, 1) == 1:
+        pause()
+    if hold == 0:
+        store(blas + 8 * GUARD, 0)
+    return hold
+
+
 def _dismiss(team, patience):
     """Ends the members of a team, which stays busy for ever after: whoever still has it walks alone.
 
@@ -185,6 +194,7 @@ def compiled(name):
         "serve": (_serve, 2),
         "dismiss": (_dismiss, 2),
         "blas_threads": (_blas_threads, 1),
+        "hold": (_hold, 2),
     }
     function, arguments = functions[name]
     function.__qualname__ = f"{name}_{source_digest()}"

@@ -8,6 +8,8 @@ A team is an int64 array that its members share. Waiting, they spin: a launch is
 that find no work for a while sleep on a lock of the interpreter's threading library until a leader wakes them.
 """
 
+import sys
+
 from numba import int64
 from numba.extending import register_jitable
 
@@ -23,7 +25,8 @@ BUSY = 2 * LINE  # 1 while a leader uses the team
 MEMBERS = 3 * LINE  # from here on LINE cells for each member:
 PASSED, SLEEPS, LOCK, DONE = range(4)  # barriers passed; 1 while asleep; its lock; jobs done
 SPINS = 4000  # looks after which a waiting thread naps, and an idle one sleeps: about 0.1 ms
-NAP = 50  # microseconds; a nap leaves the core to a member that has lost its own, which merely yielding does not
+# A nap, in the unit of the system's call, leaves the core to a member that has lost its own; yielding does not.
+NAP, NAP_SECONDS = (1, 1e-3) if sys.platform == "win32" else (50, 5e-5)
 
 
 def cells(size: int) -> int:

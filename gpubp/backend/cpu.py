@@ -113,16 +113,17 @@ class CpuBackend(Backend):
         single = a.dtype == np.float32
         address = self._gemm.sgemm if single else self._gemm.dgemm
         kernel = cpu_kernel(products.gemm, a.dtype, self._gemm.integer_bits)
-        down, across = product_pieces(m, k, n, threads.team_size())
+        team = self._team_size()
+        down, across = product_pieces(m, k, n, team)
         row = make_row(
             (stored_a, stored_b, c), (address, transpose_a, transpose_b, down, across), kernel.address
         )
-        if down == threads.team_size() and across == 1:
+        if down == team and across == 1:
             who_a, who_c = by_all if transpose_a else by_rows, by_rows
         else:
             who_a = who_c = by_all if down * across > 1 else by_first
         accesses = (who_a(stored_a), by_all(stored_b), who_c(c, written=True))
-        self._submit(Launch(name, scope, row, kernel, (a, b, c), *cost, accesses=accesses))
+        self._submit(Launch(name, scope, row, kernel, (stored_a, stored_b, c), *cost, accesses=accesses))
         return c
 
     def bias_activation(self, z: Array, b: Array, g: Activation, *, keep: bool) -> tuple[Array, Array]:
@@ -325,6 +326,11 @@ class CpuBackend(Backend):
         self, run: Callable[[Array], Array], shape: tuple[int, int], dtype: DType
     ) -> Callable[[Array], Array | None] | None:
         return None if self._plain else Prepared(self, self._launch, run, shape, np.dtype(dtype))
+
+    def _team_size(self) -> int:
+        """Members to cut a product for: those of the recording, where one is under way, whatever happens meanwhile."""
+        recording: CpuRecording | None = getattr(self._thread, "recording", None)
+        return threads.team_size() if recording is None else recording.team
 
     def _submit(self, launch: Launch) -> None:
         run_once(launch)

@@ -37,7 +37,7 @@ class CpuRecording:
         self._table: npt.NDArray[np.int64] | None = None
         self._addresses = (0, 0)
         self._pace: Pace | None = None
-        self._team = team_size()  # as its products are cut, so that rows stay with their member
+        self.team = team_size()  # as its products are cut, so that rows stay with their member
 
     def append(self, launch: Launch) -> None:
         """Adds a launch that was just made."""
@@ -51,7 +51,7 @@ class CpuRecording:
         self._table[:, BARRIER] = barriers(launch.accesses for launch in self.launches)
         self._addresses = (self._table.ctypes.data, self._counters.ctypes.data)
         work = sum(launch.work for launch in self.launches)
-        self._pace = Pace(self._team, work) if self._team > 1 and work >= SHARED_FROM else None
+        self._pace = Pace(self.team, work) if self.team > 1 and work >= SHARED_FROM else None
 
     def cells_of(self, array: npt.NDArray[Any]) -> Callable[[int], None]:
         """A function that puts another array of the same shape, by its address, in the place of `array`."""
@@ -72,13 +72,13 @@ class CpuRecording:
             return self._replay_plain(times)
         if self._table is None:
             self._finish()
-        if self._pace is None or team_size() < self._team:
+        if self._pace is None or team_size() != self.team:
             return self._walk(times, 1)
         done = 0
         while done < times:
             shared, passes = self._pace.choose(times - done)
             start = time.perf_counter()
-            begun = self._walk(passes, self._team if shared else 1)
+            begun = self._walk(passes, self.team if shared else 1)
             self._pace.took(shared, time.perf_counter() - start, begun)
             done += begun
             if self._counters[STOPPED]:

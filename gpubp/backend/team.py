@@ -59,7 +59,7 @@ class Team:
 
     def dismiss(self, seconds: float) -> None:
         """Ends the members, who first finish their work; what takes longer than that many seconds goes on."""
-        replay.compiled("dismiss")(self.address, int(seconds * 1e6 / layout.NAP))
+        replay.compiled("dismiss")(self.address, int(seconds / layout.NAP_SECONDS))
 
 
 _lock = threading.Lock()
@@ -121,7 +121,7 @@ def _closed_lock() -> int:
 
 @functools.cache
 def _sleep_address() -> int:
-    """The C function that sleeps for so many microseconds; on Windows milliseconds, which are rounded up anyway."""
+    """The C function that sleeps for so many microseconds, on Windows milliseconds."""
     if os.name == "nt":
         return _address(ctypes.windll.kernel32.Sleep)  # type: ignore[attr-defined, unused-ignore]
     return _address(ctypes.CDLL(None).usleep)
@@ -151,8 +151,15 @@ def _blas_address() -> int:
 
 
 def _dismiss_all() -> None:
-    for found in _teams.values():
-        found.dismiss(0.1)
+    for size, found in _teams.items():
+        if size > 1:
+            found.dismiss(0.1)
+
+
+def _hold(hold: int) -> None:
+    """No walk tells BLAS its threads while the process forks: the child would inherit a lock of BLAS as taken."""
+    if _blas.cache_info().currsize:
+        replay.compiled("hold")(_blas_address(), hold)
 
 
 def _after_fork() -> None:
@@ -170,4 +177,4 @@ def _after_fork() -> None:
 
 atexit.register(_dismiss_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=lambda: _hold(1), after_in_parent=lambda: _hold(0), after_in_child=_after_fork)

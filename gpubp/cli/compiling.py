@@ -16,11 +16,13 @@ class _Told:
         from gpubp.measure.compiling import Compiling
 
         self.kernels = Compiling(self._began)
-        self._open = False
+        self._open = self._said = False
 
     def _began(self, name: str) -> None:
-        if not self._open:
-            self._open = True
+        if (
+            not self._said
+        ):  # the few that come later, as that of a second validation, take no line of their own
+            self._open = self._said = True
             print("compiling kernels for this network, once ...", file=sys.stderr, flush=True)
 
     def settle(self) -> None:

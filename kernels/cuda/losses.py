@@ -56,7 +56,7 @@ def finish_loss(real, mean_over):
             mine += read(losses, e)[0]
         loss = total(mine)
         if cuda.threadIdx.x == 0:
-            finish(loss, per_weight(stats) / mean_over, stats, counters)
+            finish(loss, stats[WEIGHT], per_weight(stats) / mean_over, stats, counters)
 
     return kernel
 

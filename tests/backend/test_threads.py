@@ -343,28 +343,30 @@ def test_interrupts_leave_an_engine_that_works(python):
     import probe
     faulthandler.dump_traceback_later(120, exit=True)
     expected = probe.run()
-    trainer, armed = probe.step(300).trainer, False
-    def interrupt(*_):
-        global armed
-        if armed:
-            armed = False
+    trainer = probe.step(300).trainer
+    def interrupt(_, frame):
+        if frame.f_code.co_filename != "<string>":  # not in this text, which counts them
             raise KeyboardInterrupt
-    def steps():
-        while True:
-            trainer.step(probe.x, probe.y)
-            trainer.net.forward(probe.x[:100])
+    def step():
+        trainer.step(probe.x, probe.y)
+        trainer.net.forward(probe.x[:100])
+    for _ in range(5):
+        step()
     signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.01, 0.0037)
-    for _ in range(200):
+    interrupted = 0
+    while interrupted < 200:
         try:
-            armed = True
-            steps()
+            step()
         except KeyboardInterrupt:
-            pass
+            interrupted += 1
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert np.isfinite(trainer.step(probe.x, probe.y))
     assert probe.run() == expected
     from gpubp.backend.blas import find_gemm
     assert find_gemm().get_threads() == 2
     """
-    passed(python(script))
+    process = python(
+        script
+    )  # where an interrupt falls into a finalizer, Python says on stderr that it is ignored
+    assert process.returncode == 0, process.stderr[-2000:]
