@@ -196,8 +196,8 @@ class Backend(ABC):
     def bias_activation(self, z: Array, b: Array, g: Activation, *, keep: bool) -> tuple[Array, Array]:
         """a = g(z + b) for z (batch, n), b (n,), and what `delta` will need of it. Overwrites z.
 
-        With `keep` the second result is z + b or a, whichever g's derivative takes; without, a is written over z
-        whatever g is, and the second result is not to be used.
+        With `keep` the second result is a where g' follows from it, else z + b or g'(z + b), as the backend's `delta`
+        takes it; without, a is written over z whatever g is, and the second result is not to be used.
         """
 
     def dense(self, x: Array, W: Array, b: Array, g: Activation, *, keep: bool) -> tuple[Array, Array]:
