@@ -8,6 +8,8 @@ import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from cells import Cell
@@ -68,24 +70,51 @@ def prepare(names: list[str], cells: list[Cell], seconds: float, together: int) 
         return list(pool.map(one, groups(names, cells)))
 
 
-def measure(members: list[Member], cells: list[Cell], rounds: int, share: float, end: float) -> int:
+def measure(
+    members: list[Member], cells: list[Cell], rounds: int, share: float, end: float, lock: Path | None = None
+) -> int:
     """Rounds over all cells, contenders in turn and each time another first; the rounds that there was time for."""
     for done in range(rounds):
         known: dict[tuple[Process, Job], float] = {}
         for cell in cells:
             ready = [p for p, own in members if cell in own and "ready" in cell.prepared[p.name]]
             turn = done % max(1, len(ready))
-            times = {}
-            for process in (*ready[turn:], *ready[:turn]):
-                if time.monotonic() > end:
-                    return done
-                job = job_of(process.name, cell.job)
-                if (process, job) not in known:
-                    answer = process.measure(job, share)
-                    if "seconds" not in answer:
-                        cell.prepared[process.name] = answer
-                        continue
-                    known[process, job] = statistics.median(answer["seconds"])
-                times[process.name] = known[process, job]
+            with alone(lock):
+                times = _round(cell, [*ready[turn:], *ready[:turn]], known, share, end)
+            if times is None:
+                return done
             cell.rounds.append(times)
     return rounds
+
+
+def _round(
+    cell: Cell, turns: list[Process], known: dict[tuple[Process, Job], float], share: float, end: float
+) -> dict[str, float] | None:
+    """Seconds of each contender, in turn; `known` keeps those of floors. None where the time is over."""
+    times = {}
+    for process in turns:
+        if time.monotonic() > end:
+            return None
+        job = job_of(process.name, cell.job)
+        if (process, job) not in known:
+            answer = process.measure(job, share)
+            if "seconds" not in answer:
+                cell.prepared[process.name] = answer
+                continue
+            known[process, job] = statistics.median(answer["seconds"])
+        times[process.name] = known[process, job]
+    return times
+
+
+@contextmanager
+def alone(lock: Path | None) -> Iterator[None]:
+    """Holds the file locked, as flock(1) does: what else takes that lock on this machine waits, and is waited for."""
+    if lock is None:
+        yield
+        return
+    import fcntl  # not on Windows, where the option has no use
+
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    time.sleep(0.05)  # or who waits would never get it
