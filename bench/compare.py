@@ -24,7 +24,7 @@ from typing import Any
 import machine
 from cells import ON_CPU, ON_CUDA, SAME_WORK, SHAPES, Cell, key, merge, read, write
 from contenders import CONTENDERS, TASKS, Job
-from rounds import measure, prepare
+from rounds import alone, measure, prepare
 from table import table
 
 ACTIVATIONS = ("relu", "tanh", "gelu")
@@ -70,7 +70,8 @@ def main() -> int:
             break
         members = prepare(options.contenders, cells, options.prepare_seconds, options.together)
         try:
-            done = measure(members, cells, options.rounds, options.seconds, end, options.lock)
+            with alone(options.lock):
+                done = measure(members, cells, options.rounds, options.seconds, end)
         finally:
             for process, _ in members:
                 process.end()
@@ -120,7 +121,7 @@ def arguments() -> argparse.Namespace:
     add(
         "--lock",
         type=Path,
-        help="a file held locked while a round of a cell is timed: `flock FILE COMMAND` waits",
+        help="a file held locked while contenders are timed: `flock FILE COMMAND` waits",
     )
     add("--out", type=Path, help="the file that every figure goes to, beside those that stand there")
     options = parser.parse_args()

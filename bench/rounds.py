@@ -70,40 +70,27 @@ def prepare(names: list[str], cells: list[Cell], seconds: float, together: int) 
         return list(pool.map(one, groups(names, cells)))
 
 
-def measure(
-    members: list[Member], cells: list[Cell], rounds: int, share: float, end: float, lock: Path | None = None
-) -> int:
+def measure(members: list[Member], cells: list[Cell], rounds: int, share: float, end: float) -> int:
     """Rounds over all cells, contenders in turn and each time another first; the rounds that there was time for."""
     for done in range(rounds):
         known: dict[tuple[Process, Job], float] = {}
         for cell in cells:
             ready = [p for p, own in members if cell in own and "ready" in cell.prepared[p.name]]
             turn = done % max(1, len(ready))
-            with alone(lock):
-                times = _round(cell, [*ready[turn:], *ready[:turn]], known, share, end)
-            if times is None:
-                return done
+            times = {}
+            for process in (*ready[turn:], *ready[:turn]):
+                if time.monotonic() > end:
+                    return done
+                job = job_of(process.name, cell.job)
+                if (process, job) not in known:
+                    answer = process.measure(job, share)
+                    if "seconds" not in answer:
+                        cell.prepared[process.name] = answer
+                        continue
+                    known[process, job] = statistics.median(answer["seconds"])
+                times[process.name] = known[process, job]
             cell.rounds.append(times)
     return rounds
-
-
-def _round(
-    cell: Cell, turns: list[Process], known: dict[tuple[Process, Job], float], share: float, end: float
-) -> dict[str, float] | None:
-    """Seconds of each contender, in turn; `known` keeps those of floors. None where the time is over."""
-    times = {}
-    for process in turns:
-        if time.monotonic() > end:
-            return None
-        job = job_of(process.name, cell.job)
-        if (process, job) not in known:
-            answer = process.measure(job, share)
-            if "seconds" not in answer:
-                cell.prepared[process.name] = answer
-                continue
-            known[process, job] = statistics.median(answer["seconds"])
-        times[process.name] = known[process, job]
-    return times
 
 
 @contextmanager
@@ -117,4 +104,3 @@ def alone(lock: Path | None) -> Iterator[None]:
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-    time.sleep(0.05)  # or who waits would never get it
