@@ -40,6 +40,12 @@ class Optimizer:
         if getattr(self, name) is value and not isinstance(value, (int, float)):
             object.__setattr__(self, name, number)  # a NumPy scalar, which no JSON takes
 
+    def _check_flag(self, name: str) -> None:
+        """InputError unless the field is True or False."""
+        value = getattr(self, name)
+        if not isinstance(value, bool):
+            raise InputError(f"{type(self).__name__}: {name}: expected True or False; got {value!r}")
+
     @property
     def rule(self) -> Rule:
         """The update rule in kernels/optimizers.py."""
@@ -58,20 +64,25 @@ class Optimizer:
 class SGD(Optimizer):
     """g += decay p;  v = momentum v + g;  p -= lr v, or with Nesterov p -= lr (g + momentum v).
 
-    Source: Sutskever et al. 2013, in PyTorch's form (v holds gradients, not steps; no dampening).
+    With `step_velocity` v holds steps:  v = momentum v - lr g;  p += v, or with Nesterov p += momentum v - lr g. The
+    two forms are one while lr stays; where it changes, here alone earlier steps keep the lr they were made with.
+
+    Source: Sutskever et al. 2013, whose form is that of `step_velocity`, as in scikit-learn; the other is PyTorch's
+    (no dampening).
     """
 
     lr: float = 1e-2
     weight_decay: float = 0.0
     momentum: float = 0.0
     nesterov: bool = False
-    _numbers: ClassVar[tuple[str, ...]] = ("momentum", "nesterov")
+    step_velocity: bool = False
+    _numbers: ClassVar[tuple[str, ...]] = ("momentum", "nesterov", "step_velocity")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check("momentum", self.momentum, 0, 1)
-        if not isinstance(self.nesterov, bool):
-            raise InputError(f"SGD: nesterov: expected True or False; got {self.nesterov!r}")
+        self._check_flag("nesterov")
+        self._check_flag("step_velocity")
         if self.nesterov and self.momentum == 0:
             raise InputError(
                 "SGD: expected momentum above 0 with nesterov=True; got momentum=0; set momentum=0.9"
@@ -86,11 +97,15 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """g += decay p;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  p -= lr/(1-b1^t) m / (sqrt(v/(1-b2^t)) + eps).
 
-    Source: Kingma and Ba 2015, arXiv:1412.6980; eps outside the bias correction, as PyTorch has it.
+    With `epsilon_hat`  p -= lr sqrt(1-b2^t)/(1-b1^t) m / (sqrt(v) + eps):  eps then is what the paper calls epsilon hat
+    at the end of its section 2, and weighs more in the first steps.
+
+    Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1, as PyTorch has it; scikit-learn has the other form.
     """
 
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    epsilon_hat: bool = False
     _rule: ClassVar[str] = "adam"
 
     def __post_init__(self) -> None:
@@ -101,9 +116,10 @@ class Adam(Optimizer):
             self._check("betas", beta, 0, 1)
         object.__setattr__(self, "betas", tuple(float(beta) for beta in self.betas))
         self._check("eps", self.eps, _LEAST_EPS, math.inf)
+        self._check_flag("epsilon_hat")
 
     def hyper(self) -> list[float]:
-        return [self.lr, 1.0, self.weight_decay, *self.betas, self.eps]
+        return [self.lr, 1.0, self.weight_decay, *self.betas, self.eps, float(self.epsilon_hat)]
 
 
 @dataclass(frozen=True)

@@ -22,29 +22,33 @@ BLOCK = 1024  # elements of a block: members share out whole blocks
 
 @inlined
 def sgd_coefficients(real, hyper, t):
-    # lr, weight decay, momentum, 1 where Nesterov
-    return real(hyper[LR]), real(hyper[2]), real(hyper[3]), real(hyper[4]), real(0)
+    # What the velocity takes of g, what p takes of the velocity; weight decay, momentum, 1 where Nesterov.
+    steps = hyper[5] > 0
+    into, out = (-hyper[LR], 1.0) if steps else (1.0, -hyper[LR])
+    return real(into), real(out), real(hyper[2]), real(hyper[3]), real(hyper[4])
 
 
 @inlined
 def sgd(p, g, s0, s1, c):
-    lr, decay, momentum, nesterov, _ = c
-    g = g + decay * p
+    into, out, decay, momentum, nesterov = c
+    g = into * (g + decay * p)
     s0 = momentum * s0 + g
-    return p - lr * (g + momentum * s0 if nesterov > 0 else s0), s0, s1
+    return p + out * (g + momentum * s0 if nesterov > 0 else s0), s0, s1
 
 
 @inlined
 def plain_sgd(p, g, s0, s1, c):
-    return p - c[0] * (g + c[1] * p), s0, s1
+    return p + c[0] * c[1] * (g + c[2] * p), s0, s1
 
 
 @inlined
 def adam_coefficients(real, hyper, t):
-    # lr over the first bias correction, 1 / sqrt of the second, and what the rules need of beta1, beta2, eps
-    beta1, beta2 = hyper[3], hyper[4]
+    # lr over the first bias correction, 1 / sqrt of the second, and what the rules need of beta1, beta2, eps;
+    # where eps is the paper's epsilon hat, the second correction belongs to the step size.
+    beta1, beta2, hat = hyper[3], hyper[4], hyper[6] > 0
     step_size = hyper[LR] / (1 - beta1**t)
-    correction = 1 / math.sqrt(1 - beta2**t)
+    root = math.sqrt(1 - beta2**t)
+    step_size, correction = (step_size * root, 1.0) if hat else (step_size, 1 / root)
     return (
         real(step_size),
         real(correction),

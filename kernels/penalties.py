@@ -20,10 +20,19 @@ def d_penalty_of(w, l1, l2):
     return l1 * (type(w)(w > 0) - type(w)(w < 0)) + l2 * w
 
 
-def penalty(real):
-    """E += l1 sum |W| + l2/2 sum W^2; dW += l1 sign(W) + l2 W, over the flat buffer of weights (biases excluded).
+@inlined
+def batch_share(divide, weight):
+    """What a penalty is multiplied by: 1, or with `divide` 1 / weight, and 0 for a batch that weighs nothing."""
+    if divide == 0:
+        return 1.0
+    return 1.0 / weight if weight > 0 else 0.0
 
-    Operands: weights, gradients (in place), strengths (l1, l2) float64, stats, counters, partials (blocks,) float64.
+
+def penalty(real):
+    """E += s (l1 sum |W| + l2/2 sum W^2); dW += s (l1 sign(W) + l2 W), over the flat buffer of weights, not biases.
+
+    Operands: weights, gradients (in place), strengths (l1, l2, divide) float64, stats, counters, partials (blocks,)
+    float64. s is 1, or with divide = 1 the inverse of the batch's sum of weights.
     """
 
     def kernel(address, me, team):
@@ -31,7 +40,8 @@ def penalty(real):
         p, g = vector(row, 0, real), vector(row, 1, real)
         strengths, stats = vector(row, 2, float64), vector(row, 3, float64)
         counters, partials = vector(row, 4, int64), vector(row, 5, float64)
-        l1, l2 = real(strengths[0]), real(strengths[1])
+        scale = batch_share(strengths[2], stats[WEIGHT])
+        l1, l2 = real(strengths[0] * scale), real(strengths[1] * scale)
         half = real(0.5) * l2
         n, blocks = p.shape[0], partials.shape[0]
         first, last = share(blocks, me, team)

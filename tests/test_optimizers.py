@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from reference import host
 
 import gpubp
 from gpubp import optimizers
@@ -109,6 +110,69 @@ def test_every_method_stands_in_the_parity_table():
     assert {id(method.rule) for method, *_ in CASES.values()} == {id(rule) for rule in RULES.values()}
 
 
+# ---- the forms that scikit-learn has -------------------------------------------------------------------
+
+
+def sgd_of_steps(p, g, slots, lr, t, nesterov):
+    slots[0] = 0.9 * slots[0] - lr * g
+    return p + (0.9 * slots[0] - lr * g if nesterov else slots[0])
+
+
+def adam_with_epsilon_hat(p, g, slots, lr, t, decay=0.0):
+    slots[0] = 0.8 * slots[0] + 0.2 * g
+    slots[1] = 0.99 * slots[1] + 0.01 * g * g
+    rate = lr * np.sqrt(1 - 0.99**t) / (1 - 0.8**t)
+    return p - lr * decay * p - rate * slots[0] / (np.sqrt(slots[1]) + 1e-3)
+
+
+BETAS = {"betas": (0.8, 0.99), "eps": 1e-3}
+OTHER_FORMS = {
+    "sgd": (SGD(0.02, momentum=0.9, step_velocity=True), lambda *a: sgd_of_steps(*a, nesterov=False)),
+    "nesterov": (
+        SGD(0.02, momentum=0.9, nesterov=True, step_velocity=True),
+        lambda *a: sgd_of_steps(*a, nesterov=True),
+    ),
+    "adam": (Adam(0.01, **BETAS, epsilon_hat=True), adam_with_epsilon_hat),
+    "adamw": (
+        AdamW(0.01, weight_decay=0.1, **BETAS, epsilon_hat=True),
+        lambda *a: adam_with_epsilon_hat(*a, decay=0.1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FORMS)
+def test_the_other_forms_over_200_steps_of_changing_rates(device, name):
+    method, rule = OTHER_FORMS[name]
+    schedule = gpubp.schedules.Cosine()  # with one rate for all steps both forms of SGD are the same
+    net = gpubp.Network(WIDTHS, "tanh", dtype="float64", device=device, seed=1)
+    twin = gpubp.Network(WIDTHS, "tanh", dtype="float64", seed=1)
+    trainer = gpubp.Trainer(net, "softmax_cross_entropy", method, schedule=schedule, total_steps=STEPS)
+    slots = {name: [np.zeros(view.shape) for _ in range(2)] for name, view in twin.parameters().items()}
+    for step, (x, y) in enumerate(batches()):
+        _, gradients = twin.gradients(x, y, "softmax_cross_entropy")
+        for name, view in twin.parameters().items():
+            view[...] = rule(view, gradients[name], slots[name], trainer.lr_at(step), step + 1)
+        trainer.step(x, y)
+        for name, view in twin.parameters().items():
+            np.testing.assert_allclose(host(net.parameters()[name]), view, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_both_forms_of_momentum_are_one_at_one_rate(nesterov):
+    forms = []
+    for steps in (False, True):
+        method = SGD(0.02, momentum=0.9, nesterov=nesterov, step_velocity=steps)
+        net = gpubp.Network(WIDTHS, "tanh", dtype="float64", seed=1)
+        trainer = gpubp.Trainer(net, "softmax_cross_entropy", method)
+        for x, y in batches():
+            trainer.step(x, y)
+        forms.append(net.flat)
+    np.testing.assert_allclose(*forms, rtol=1e-10, atol=1e-13)
+
+
+ALL = {name: method for name, (method, *_) in CASES.items()}
+ALL |= {f"{name}, the other form": method for name, (method, _) in OTHER_FORMS.items()}
+
 # ---- names and arguments -------------------------------------------------------------------------------
 
 
@@ -122,9 +186,9 @@ def test_by_name_with_pytorchs_defaults():
     assert optimizer(own) is own
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL)
 def test_config_round_trip(name):
-    method = CASES[name][0]
+    method = ALL[name]
     config = method.config()
     assert all(isinstance(v, (str, int, float, bool, list, tuple)) for v in config.values())
     assert from_config(config) == method
@@ -163,6 +227,9 @@ def test_an_unknown_name_gets_the_nearest(wrong, near):
         lambda: SGD(0.1, weight_decay=-1),
         lambda: SGD(0.1, nesterov=True),
         lambda: SGD(0.1, momentum=0.9, nesterov="yes"),
+        lambda: SGD(0.1, step_velocity=1),
+        lambda: Adam(epsilon_hat="hat"),
+        lambda: AdamW(epsilon_hat=None),
         lambda: Adam(betas=(0.9, 1.0)),
         lambda: Adam(betas=0.9),
         lambda: Adam(betas=(0.9,)),

@@ -224,7 +224,10 @@ class Backend(ABC):
 
     @abstractmethod
     def penalty(self, weights: Array, gradients: Array, strengths: Array, state: State) -> None:
-        """E += l1 sum|W| + l2/2 sum W^2 with its gradient, strengths = (l1, l2) in float64."""
+        """E += s (l1 sum|W| + l2/2 sum W^2) with its gradient, strengths = (l1, l2, divide) in float64.
+
+        s is 1, or where divide is 1 the inverse of the batch's sum of weights in state.stats.
+        """
 
     @abstractmethod
     def update(

@@ -214,6 +214,7 @@ class CpuBackend(Backend):
                 by_all(weights),
                 by_all(gradients, written=True),
                 by_all(strengths),
+                by_all(state.stats),
                 by_all(partials, written=True),
                 by_all(partials, late=True),
                 by_first(state.stats, written=True, late=True),

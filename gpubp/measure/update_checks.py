@@ -20,10 +20,10 @@ _STEPS = 2
 _SCALE = 4.0  # of float16's gradients, here
 # learning rate, gradient factor, weight decay, then the rule's own numbers
 _HYPER = {
-    "plain_sgd": (0.1, 1.0, 0.01, 0.0, 0.0),
-    "sgd": (0.1, 1.0, 0.01, 0.9, 1.0),
-    "adam": (0.01, 0.5, 0.01, 0.9, 0.999, 1e-8),
-    "adamw": (0.01, 1.0, 0.01, 0.9, 0.999, 1e-8),
+    "plain_sgd": (0.1, 1.0, 0.01, 0.0, 0.0, 0.0),
+    "sgd": (0.1, 1.0, 0.01, 0.9, 1.0, 0.0),
+    "adam": (0.01, 0.5, 0.01, 0.9, 0.999, 1e-8, 0.0),
+    "adamw": (0.01, 1.0, 0.01, 0.9, 0.999, 1e-8, 1.0),
     "rmsprop": (0.01, 1.0, 0.01, 0.99, 1e-8),
     "adagrad": (0.01, 1.0, 0.01, 0.1, 1e-10),
 }
@@ -128,7 +128,8 @@ def _penalty(subject: Subject) -> Check | None:
         stats = np.zeros(STATS)
         stats[LOSS], stats[WEIGHT] = 1.5, 3.0
         ops.write(state.stats, stats)
-        ops.penalty(weights, gradients, ops.to_device(np.array([l1, l2])), state)
+        strengths = ops.to_device(np.array([3 * l1, 3 * l2, 1.0]))  # divided by the weight
+        ops.penalty(weights, gradients, strengths, state)
         value = float((l1 * np.abs(w) + l2 / 2 * w * w).sum())
         found = ops.to_host(state.stats)
         return max(
@@ -139,7 +140,7 @@ def _penalty(subject: Subject) -> Check | None:
 
     def timed(shape: tuple[int, ...]) -> Timed:
         weights, gradients = (subject.operand(shape, subject.dtype) for _ in range(2))
-        strengths, state = ops.to_device(np.array([l1, l2])), subject.state()
+        strengths, state = ops.to_device(np.array([l1, l2, 0.0])), subject.state()
         return Timed(lambda: ops.penalty(weights, gradients, strengths, state))
 
     return subject.check("l1 + l2 penalty", _SHAPES, error, 32 * subject.real_unit, timed, _flat(subject))

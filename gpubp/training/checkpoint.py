@@ -60,6 +60,7 @@ def save(
         "schedule_state": trainer.schedule.state(),
         "l1": trainer.l1,
         "l2": trainer.l2,
+        "divide_penalty": trainer.divide_penalty,
         "total_steps": trainer.total_steps,
         "total_steps_given": trainer.total_steps_given,
         "steps": int(seen.counters[STEP]),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gpubp.backend import State
 from gpubp.backend.base import Array
 from gpubp.errors import NumericalError
-from gpubp.kernels.losses import LOSS
+from gpubp.kernels.losses import LOSS, WEIGHT
 from gpubp.kernels.optimizers import LR
 from gpubp.kernels.replay import STOPPED
 from gpubp.losses import Loss
@@ -66,6 +66,7 @@ def _beyond(trainer: Trainer) -> str:
     net, ops, state = trainer.net, trainer.net.backend, State(trainer.net.backend, 0)
     if trainer.l1 or trainer.l2:
         gradients = net.flat_gradients[: net.n_weights]
+        ops.write(state.stats[WEIGHT : WEIGHT + 1], ops.to_host(trainer.state.stats)[WEIGHT : WEIGHT + 1])
         ops.penalty(net.flat[: net.n_weights], gradients, trainer.penalties, state)
         if not (ops.all_finite(gradients) and math.isfinite(float(ops.to_host(state.stats)[LOSS]))):
             return f"the penalty of l1={trainer.l1:g}, l2={trainer.l2:g}; lower them"

@@ -41,6 +41,7 @@ _CONFIG: dict[str, Check] = {
     "schedule_state": _DICT,
     "l1": _STRENGTH,
     "l2": _STRENGTH,
+    "divide_penalty": ("true or false", is_a(bool)),
     "total_steps": ("null or an integer of at least 1, below 2^62", lambda v: v is None or whole(v, 1)),
     "total_steps_given": ("true or false", is_a(bool)),
     "steps": _COUNT,
@@ -76,8 +77,8 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
     with field("config.schedule_state"):
         schedule.load_state(config["schedule_state"])
     with field("config"):
-        l1, l2, total = config["l1"], config["l2"], config["total_steps"]
-        trainer = Trainer(net, config["loss"], optimizer, l1=l1, l2=l2, schedule=schedule, total_steps=total)
+        given = {name: config[name] for name in ("l1", "l2", "divide_penalty", "total_steps")}
+        trainer = Trainer(net, config["loss"], optimizer, schedule=schedule, **given)
     trainer.total_steps_given = config["total_steps_given"]
     _restore_order(trainer, config["rng"])
     trainer.history = History(_rows(tensors))

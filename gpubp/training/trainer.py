@@ -42,6 +42,9 @@ Callback = Callable[["Trainer", Row], object]
 class Trainer:
     """Trains `net` by mini-batch gradient descent on E = loss + l1 sum|W| + l2/2 sum W^2 (weights, not biases).
 
+    With `divide_penalty` the penalty is divided by the batch's sum of sample weights w, as scikit-learn scales `alpha`:
+    E = (sum w l + l1 sum|W| + l2/2 sum W^2) / sum w. It is 0 for a batch that weighs nothing.
+
     `schedule` multiplies the optimizer's lr as a function of the step; `total_steps` is the length of the whole run,
     which most schedules need and `fit` works out by itself. `seed` fixes the order of the examples.
 
@@ -56,6 +59,7 @@ class Trainer:
         *,
         l2: float = 0.0,
         l1: float = 0.0,
+        divide_penalty: bool = False,
         schedule: str | Schedule | None = None,
         total_steps: int | None = None,
         seed: int | None = None,
@@ -65,6 +69,9 @@ class Trainer:
         self.net, self.loss = net, net.resolve_loss(loss)
         self.optimizer, self.schedule = find_optimizer(optimizer), find_schedule(schedule)
         self.l1, self.l2 = _strength(l1, "l1"), _strength(l2, "l2")
+        if not isinstance(divide_penalty, bool):
+            raise InputError(f"divide_penalty: expected True or False; got {divide_penalty!r}")
+        self.divide_penalty = divide_penalty
         self.total_steps_given = total_steps is not None
         self.total_steps = None if total_steps is None else positive(total_steps, "total_steps")
         self.rng = generator(seed)
@@ -77,7 +84,7 @@ class Trainer:
         ops.write(self.state.hyper, hyper)
         if net.precision == "float16":
             ops.write(self.state.scaling, START)
-        self.penalties = ops.to_device(np.array([self.l1, self.l2]))
+        self.penalties = ops.to_device(np.array([self.l1, self.l2, self.divide_penalty]))
         self.slots = tuple(ops.zeros(net.flat.shape, net.dtype) for _ in range(self.optimizer.rule.slots))
         self._steps: dict[tuple[int, bool], Step] = {}
         self._unread = Unread()

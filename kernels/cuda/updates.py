@@ -11,7 +11,7 @@ from gpubp.kernels.loss_scale import DYNAMIC, SCALE, SMALLEST
 from gpubp.kernels.losses import LOSS, PENALTY_SUM, WEIGHT
 from gpubp.kernels.mathematics import inlined
 from gpubp.kernels.optimizers import GRADIENT_FACTOR
-from gpubp.kernels.penalties import d_penalty_of, penalty_of
+from gpubp.kernels.penalties import batch_share, d_penalty_of, penalty_of
 from gpubp.kernels.replay import GRADIENT_NOT_FINITE, OVERFLOWED, SKIPPED, STEP, STOPPED
 
 from .geometry import CHUNK, THREADS
@@ -151,15 +151,16 @@ def _penalize(real, width):
 
 
 def penalty(real, width=1):
-    """dW += SCALE (l1 sign(W) + l2 W); partials = l1 |W| + l2/2 W^2 summed over chunks: `finish_penalty` ends it.
+    """dW += SCALE s (l1 sign(W) + l2 W); partials = s (l1 |W| + l2/2 W^2) summed over chunks: `finish_penalty` ends it.
 
-    weights, gradients (n,) of `real`, gradients in place; strengths (l1, l2) and scaling float64; partials (chunks,)
-    float64 written. Blocks of THREADS.
+    weights, gradients (n,) of `real`, gradients in place; strengths (l1, l2, divide), stats and scaling float64;
+    partials (chunks,) float64 written. s is 1, or with divide = 1 the inverse of stats[WEIGHT]. Blocks of THREADS.
     """
     wide, single, total = _penalize(real, width), _penalize(real, 1), block_sum(float64)
 
-    def kernel(weights, gradients, strengths, scaling, partials):
-        l1, l2, scale = real(strengths[0]), real(strengths[1]), real(scaling[SCALE])
+    def kernel(weights, gradients, strengths, stats, scaling, partials):
+        share = batch_share(strengths[2], stats[WEIGHT])
+        l1, l2, scale = real(strengths[0] * share), real(strengths[1] * share), real(scaling[SCALE])
         t, n = cuda.threadIdx.x, weights.shape[0]
         for k in range(cuda.blockIdx.x, partials.shape[0], cuda.gridDim.x):
             end = min(n, (k + 1) * CHUNK)

@@ -27,7 +27,7 @@ WRITES = {
     "finish_loss": (1, 2),
     "prepare_update": (2, 4),
     "update": (0, 2, 3, 6),
-    "penalty": (1, 4),
+    "penalty": (1, 5),
     "finish_penalty": (1,),
     "gather": (2,),
     "cast": (1,),

@@ -120,7 +120,7 @@ def kernels_of_real(real: Any) -> Iterator[Kernel]:
         for coefficients in dict.fromkeys(rule.coefficients for rule in RULES.values()):
             arguments = (flat, stats, integers, stats, flat)
             yield updates.prepare_update, (real,), (coefficients, width), arguments
-        yield updates.penalty, (real,), (width,), (flat, flat, stats, stats, stats)
+        yield updates.penalty, (real,), (width,), (flat, flat, stats, stats, stats, stats)
         yield reductions.sum_partials, (real,), (width,), (matrix, flat)
     yield updates.finish_penalty, (real,), (), (stats, stats, integers)
     yield losses.reduce_weights, (real,), (), (flat, stats)

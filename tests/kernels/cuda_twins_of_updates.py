@@ -48,7 +48,8 @@ def check_update(s: Storage, name: str, n: int, wide: bool, bad: float | None, d
     """The whole update: what it writes, what it leaves alone when stopped or skipped, and the parameters' copy."""
     rule, what = RULES[name], f"update {name} of {n} {s.name} wide={wide} bad={bad} dynamic={dynamic}"
     scale = 64.0 if s.name == "float16" else 1.0
-    scaling, hyper = np.array([scale, 5.0, float(dynamic)]), np.array([1e-2, 0.5, 0.1, 0.9, 0.7, 1e-6])
+    scaling, hyper = np.array([scale, 5.0, float(dynamic)]), np.array([1e-2, 0.5, 0.1, 0.9, 0.7, 1e-6, 0])
+    hyper[-2:] = (0, 1) if n % 2 else (1e-6, 0)  # of SGD the velocity's form stands there, of Adam epsilon's
     g, plain = (2 * rng.standard_normal(n)).astype(s.dtype), s.stored == s.dtype
     if bad is not None:
         g[n // 2] = bad
@@ -93,11 +94,11 @@ def check_update(s: Storage, name: str, n: int, wide: bool, bad: float | None, d
     assert list(stopped[[CURSOR, STEP, STOPPED, OVERFLOWED, SKIPPED]]) == expected, what
 
 
-def check_penalty(s: Storage, n: int, wide: bool) -> None:
+def check_penalty(s: Storage, n: int, wide: bool, divide: bool) -> None:
     p, g = ((2 * rng.standard_normal(n)).astype(s.dtype) for _ in range(2))
     p[: n // 3] = 0
     strengths, scaling, w = (
-        np.array([0.3, 0.2]),
+        np.array([0.3, 0.2, divide]),
         np.array([4.0, 0, 1]),
         geometry.width([p.itemsize]) if wide else 1,
     )
@@ -105,7 +106,7 @@ def check_penalty(s: Storage, n: int, wide: bool) -> None:
         reference, theirs, mine = counters.copy(), g.copy(), 4 * g
         stats, expected = np.arange(1.0, 1 + STATS), np.arange(1.0, 1 + STATS)
         partials = np.full(geometry.chunks(n), np.nan)
-        arguments = (p, mine, strengths, scaling, partials)
+        arguments = (p, mine, strengths, stats, scaling, partials)
         launch(updates.penalty, (s.real,), (w,), geometry.penalty(n), *arguments)
         launch(updates.finish_penalty, (s.real,), (), geometry.one_block(), partials, stats, counters)
         scratch = np.zeros(max(1, -(-n // optimizers.BLOCK)))
@@ -196,7 +197,7 @@ def check_loss_scale() -> None:
         same(counters, counters_of(cursor=8, step=4, skipped=1 + overflowed), "loss scale, counters")
     c, rule = np.empty(updates.COEFFICIENTS + 1, np.float32), RULES["adam"]
     smallest, counters = np.array([loss_scale.SMALLEST, 0, 1]), counters_of()
-    arguments = (np.full(3, np.nan, np.float32), np.full(6, 0.5), counters, smallest, c)
+    arguments = (np.full(3, np.nan, np.float32), np.full(7, 0.5), counters, smallest, c)
     launch(updates.prepare_update, (float32,), (rule.coefficients, 1), ((1,), (2,)), *arguments)
     same(
         counters, counters_of(stopped=GRADIENT_NOT_FINITE), "an overflow at the smallest scale stops the run"
@@ -212,7 +213,7 @@ def check_all(s: Storage, few: bool) -> None:
                 check_update(s, name, n, wide, None, False)
             check_casts(s, n, wide)
             if s.stored == s.dtype:
-                check_penalty(s, n, wide)
+                check_penalty(s, n, wide, divide=bool(n % 2))
             if n:
                 check_all_finite(s, n, wide)
         for bad in (np.nan, np.inf, -np.inf):
@@ -222,4 +223,4 @@ def check_all(s: Storage, few: bool) -> None:
     if s.real == float64:
         check_advance()
         check_loss_scale()
-        check_penalty(s, geometry.CHUNK + 5, True)
+        check_penalty(s, geometry.CHUNK + 5, True, divide=True)

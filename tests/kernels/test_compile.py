@@ -87,7 +87,7 @@ def loss_not_finite(dtype, shape):
 
 def penalty(dtype, shape):
     p, g = arrays(dtype, shape, shape)
-    stats, strengths = np.arange(1.0, 1 + losses.STATS), np.array([0.1, 0.2])
+    stats, strengths = np.arange(1.0, 1 + losses.STATS), np.array([0.1, 0.2, 1.0])
     partials = np.full(max(1, -(-p.size // optimizers.BLOCK)), np.nan)
     return penalties.penalty, (p, g, strengths, stats, np.zeros(COUNTERS, np.int64), partials), (), ()
 
@@ -98,7 +98,7 @@ def update(dtype, shape, name="adam", bad=False):
     if bad:
         g[-1:, -1] = np.nan
     slots = [np.full(shape if k < rule.slots else (0,), 0.5, dtype) for k in range(2)]
-    hyper = np.array([0.01, 1.0, 0.01, 0.9, 0.99, 1e-8])
+    hyper = np.array([0.01, 1.0, 0.01, 0.9, 0.99, 1e-8, 0.0])
     blocks = np.full(max(1, -(-p.size // optimizers.BLOCK)), -1)
     operands = (p, g, *slots, hyper, np.zeros(COUNTERS, np.int64), blocks)
     return optimizers.update, operands, (rule.slots, rule.coefficients, rule.step), ()

@@ -21,8 +21,13 @@ METHODS = {
     "plain_sgd": methods.SGD(0.1, weight_decay=0.01),
     "sgd": methods.SGD(0.1, weight_decay=0.01, momentum=0.9),
     "nesterov": methods.SGD(0.1, weight_decay=0.01, momentum=0.9, nesterov=True),
+    "sgd, steps": methods.SGD(0.1, weight_decay=0.01, momentum=0.9, step_velocity=True),
+    "nesterov, steps": methods.SGD(0.1, weight_decay=0.01, momentum=0.9, nesterov=True, step_velocity=True),
+    "plain sgd, steps": methods.SGD(0.1, weight_decay=0.01, step_velocity=True),
     "adam": methods.Adam(0.01, weight_decay=0.01),
+    "adam, epsilon hat": methods.Adam(0.01, weight_decay=0.01, eps=1e-3, epsilon_hat=True),
     "adamw": methods.AdamW(0.01, weight_decay=0.1),
+    "adamw, epsilon hat": methods.AdamW(0.01, weight_decay=0.1, eps=1e-3, epsilon_hat=True),
     "rmsprop": methods.RMSprop(0.01, weight_decay=0.01),
     "adagrad": methods.Adagrad(0.1, lr_decay=0.05, weight_decay=0.01),
 }
@@ -30,15 +35,18 @@ METHODS = {
 
 def reference(name, p, g, s0, s1, m, t):
     """One step by the method's own formulas, in float64."""
-    if name == "adamw":
+    if name.startswith("adamw"):
         p = p - m.lr * m.weight_decay * p
     else:
         g = g + m.weight_decay * p
-    if name == "plain_sgd":
+    if name in ("plain_sgd", "plain sgd, steps"):
         return p - m.lr * g, s0, s1
     if name in ("sgd", "nesterov"):
         s0 = m.momentum * s0 + g
         return p - m.lr * (g + m.momentum * s0 if m.nesterov else s0), s0, s1
+    if name in ("sgd, steps", "nesterov, steps"):
+        s0 = m.momentum * s0 - m.lr * g
+        return p + (m.momentum * s0 - m.lr * g if m.nesterov else s0), s0, s1
     if name == "rmsprop":
         s0 = m.alpha * s0 + (1 - m.alpha) * g * g
         return p - m.lr * g / (np.sqrt(s0) + m.eps), s0, s1
@@ -47,6 +55,8 @@ def reference(name, p, g, s0, s1, m, t):
         return p - m.lr / (1 + (t - 1) * m.lr_decay) * g / (np.sqrt(s0) + m.eps), s0, s1
     b1, b2 = m.betas
     s0, s1 = b1 * s0 + (1 - b1) * g, b2 * s1 + (1 - b2) * g * g
+    if m.epsilon_hat:
+        return p - m.lr * np.sqrt(1 - b2**t) / (1 - b1**t) * s0 / (np.sqrt(s1) + m.eps), s0, s1
     return p - m.lr * (s0 / (1 - b1**t)) / (np.sqrt(s1 / (1 - b2**t)) + m.eps), s0, s1
 
 
@@ -140,14 +150,21 @@ def test_adam_step_is_bounded_by_the_learning_rate():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@given(n=LENGTHS, seed=seeds, l1=st.sampled_from([0.0, 0.3]), l2=st.sampled_from([0.0, 0.05]))
-def test_penalty_over_lengths(dtype, n, seed, l1, l2):
+@given(
+    n=LENGTHS,
+    seed=seeds,
+    l1=st.sampled_from([0.0, 0.3]),
+    l2=st.sampled_from([0.0, 0.05]),
+    divide=st.booleans(),
+)
+def test_penalty_over_lengths(dtype, n, seed, l1, l2, divide):
     rng = np.random.default_rng(seed)
     p, g = (rng.standard_normal(n).astype(dtype) for _ in range(2))
     p[: n // 3] = 0  # the subgradient of |W| at 0 is 0
     stats, counters, before = np.array([2.0, 4.0, 10.0, 8.0, 1.0]), np.zeros(3, np.int64), g.copy()
     partials = np.full(max(1, -(-n // BLOCK)), np.nan)
-    run_kernel(penalties.penalty, dtype, (p, g, np.array([l1, l2]), stats, counters, partials))
+    run_kernel(penalties.penalty, dtype, (p, g, np.array([l1, l2, divide]), stats, counters, partials))
+    l1, l2 = (l1 / 4, l2 / 4) if divide else (l1, l2)  # the batch weighs 4
     p64, eps = p.astype(np.float64), float(np.finfo(dtype).eps)
     np.testing.assert_allclose(g, before + l1 * np.sign(p64) + l2 * p64, rtol=8 * eps, atol=8 * eps)
     value = l1 * np.abs(p64).sum() + l2 / 2 * (p64**2).sum()
@@ -159,6 +176,15 @@ def test_penalty_over_lengths(dtype, n, seed, l1, l2):
 
 def test_penalty_adds_nothing_to_the_loss_of_a_stopped_run():
     stats, counters = np.array([np.nan, 4.0, 10.0, 8.0, 1.0]), np.array([0, 0, LOSS_NOT_FINITE])
-    operands = (np.ones(3), np.ones(3), np.array([1.0, 1.0]), stats, counters, np.zeros(1))
+    operands = (np.ones(3), np.ones(3), np.array([1.0, 1.0, 0.0]), stats, counters, np.zeros(1))
     run_kernel(penalties.penalty, np.float64, operands)
     assert list(stats[1:]) == [4, 10, 8, 1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_divided_penalty_is_nothing_for_a_batch_that_weighs_nothing(dtype):
+    stats, g = np.zeros(losses.STATS), np.full(3, 2, dtype)
+    operands = (np.ones(3, dtype), g, np.array([1.0, 1.0, 1.0]), stats, np.zeros(3, np.int64), np.zeros(1))
+    run_kernel(penalties.penalty, dtype, operands)
+    assert list(g) == [2, 2, 2]
+    assert not stats.any()

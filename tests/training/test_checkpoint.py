@@ -28,6 +28,13 @@ CONFIGS = {
     },
     "adagrad, l1": lambda: {"optimizer": Adagrad(0.1, lr_decay=0.1), "l1": 1e-3},
     "plain sgd": lambda: {"optimizer": "sgd"},
+    "as scikit-learn has them": lambda: {
+        "optimizer": SGD(0.1, momentum=0.9, nesterov=True, step_velocity=True),
+        "l2": 0.1,
+        "divide_penalty": True,
+        "schedule": "cosine",
+    },
+    "adam, epsilon hat": lambda: {"optimizer": Adam(0.01, epsilon_hat=True)},
 }
 
 
@@ -302,6 +309,7 @@ def test_every_missing_entry_is_named(tmp_path, monkeypatch):
         (("config", "l1"), "0.5", r"config\.l1: expected a number of at least 0; got '0\.5'"),
         (("config", "steps"), 1.5, r"config\.steps: expected an integer of at least 0.*; got 1\.5"),
         (("config", "total_steps_given"), 1, r"config\.total_steps_given: expected true or false; got 1"),
+        (("config", "divide_penalty"), 1, r"config\.divide_penalty: expected true or false; got 1"),
         (("config", "network"), [], r"config\.network: expected a dict; got \[\]"),
         (("config", "network", "layers"), {}, r"config\.network\.layers: expected a list; got {}"),
         (("config", "network", "layers", 1), 3, r"config\.network\.layers\[1\]: expected a dict; got 3"),

@@ -167,11 +167,13 @@ def test_a_row_of_the_history():
     l2=st.sampled_from([0.0, 0.3]),
     batch=st.integers(1, 70),
     weighted=st.booleans(),
+    divide=st.booleans(),
 )
-def test_the_loss_of_an_epoch_is_that_of_its_data(dtype, l1, l2, batch, weighted):
+def test_the_loss_of_an_epoch_is_that_of_its_data(dtype, l1, l2, batch, weighted, divide):
     x, y = data(labels=False)
     w = np.random.default_rng(1).uniform(0.5, 2, len(x)) if weighted else None
-    still = trainer_of(SGD(0.0), "mse", dtype, l1=l1, l2=l2)  # it does not move: every step sees one loss
+    options = {"l1": l1, "l2": l2, "divide_penalty": divide}
+    still = trainer_of(SGD(0.0), "mse", dtype, **options)  # it does not move: every step sees one loss
     row = still.fit(
         x, y, epochs=1, batch_size=batch, sample_weight=w, validation=(x, y) if w is None else (x, y, w)
     ).rows[0]
@@ -179,10 +181,12 @@ def test_the_loss_of_an_epoch_is_that_of_its_data(dtype, l1, l2, batch, weighted
     assert row["loss"] == pytest.approx(row["val_loss"], rel=rel)
     weights = [view for name, view in still.net.parameters().items() if name.endswith("W")]
     penalty = sum(l1 * np.abs(W).sum() + l2 / 2 * (W**2).sum() for W in weights)
+    if divide:  # by the weight of each batch, and each batch counts by its weight
+        penalty *= -(-len(x) // batch) / (len(x) if w is None else w.sum())
     assert row.get("penalty", 0.0) == pytest.approx(penalty, rel=rel)
     assert ("penalty" in row) == bool(l1 or l2)
     # and with what step returns, the loss before each update with the penalty in it
-    fitted, stepped = (trainer_of(SGD(0.1), "mse", dtype, l1=l1, l2=l2) for _ in range(2))
+    fitted, stepped = (trainer_of(SGD(0.1), "mse", dtype, **options) for _ in range(2))
     history = fitted.fit(x, y, epochs=3, batch_size=batch, shuffle=False, sample_weight=w)
     losses = by_hand(stepped, x, y, 3, batch, w)
     assert [row["loss"] + row.get("penalty", 0.0) for row in history] == pytest.approx(losses, rel=rel)

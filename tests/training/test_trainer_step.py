@@ -87,6 +87,36 @@ def test_penalties_join_loss_and_gradient_of_the_weights_alone(device):
     assert trainer.evaluate(x, y)["loss"] == trainer.net.gradients(x, y, "mse")[0]  # evaluation counts none
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_divided_penalty_over_200_steps(device, weighted):
+    trainer = trainer_of(l1=0.02, l2=0.5, divide_penalty=True, device=device)
+    net = Network([4, 8, 3], "tanh", dtype="float64", seed=0)
+    rng = np.random.default_rng(5)
+    for step in range(200):
+        x, y = data(1 + step % 7, seed=step)  # the share of the penalty changes with the size of the batch
+        w = rng.uniform(0, 2, len(x)) if weighted else None
+        total = w.sum() if weighted else len(x)
+        value, gradients = net.gradients(x, y, "mse", w)
+        for name, view in net.parameters().items():
+            gradient = gradients[name]
+            if name.endswith("W"):
+                value += (0.02 * np.abs(view).sum() + 0.25 * (view**2).sum()) / total
+                gradient = gradient + (0.02 * np.sign(view) + 0.5 * view) / total
+            view -= 0.1 * gradient
+        assert float(trainer.step(x, y, w)) == pytest.approx(value, rel=1e-11)
+        np.testing.assert_allclose(host(trainer.net.flat), net.flat, rtol=1e-10, atol=1e-13)
+
+
+def test_a_divided_penalty_is_nothing_for_a_batch_that_weighs_nothing(device):
+    fitted, stepped = (trainer_of(l2=0.5, divide_penalty=True, device=device) for _ in range(2))
+    x, y = data(10)
+    w = np.repeat([0.0, 1.0], 5)
+    row = fitted.fit(x, y, epochs=1, batch_size=5, shuffle=False, sample_weight=w).rows[0]
+    loss = float(stepped.step(x[5:], y[5:]))
+    np.testing.assert_array_equal(host(fitted.net.flat), host(stepped.net.flat))
+    assert row["loss"] + row["penalty"] == pytest.approx(loss, rel=1e-12)
+
+
 def test_weight_decay_takes_the_biases_too():
     x, y = data()
     trainer = trainer_of(optimizer=SGD(0.1, weight_decay=0.5))
@@ -277,6 +307,7 @@ def test_metrics_by_hand():
         ({"l1": "x"}, InputError, r"l1: expected a number of at least 0; got 'x'"),
         ({"l2": np.nan}, InputError, r"l2: expected a number"),
         ({"l1": True}, InputError, r"l1: expected a number"),
+        ({"divide_penalty": 1}, InputError, r"divide_penalty: expected True or False; got 1"),
         ({"seed": -3}, InputError, r"seed: expected None or an integer of at least 0; got -3"),
         ({"seed": "a"}, InputError, r"seed: expected None or an integer"),
         ({"total_steps": 0}, InputError, r"total_steps: expected an integer of at least 1; got 0"),
@@ -301,6 +332,15 @@ def test_plateau_alone_holds_the_rate():
 
 def test_an_overflow_of_the_penalty_is_named():
     trainer = gpubp.Trainer(gpubp.Network([3, 2], seed=0), "mse", gpubp.SGD(0.1), l2=1e300)
+    with pytest.raises(
+        NumericalError, match=r"training step 1: .*the penalty of l1=0, l2=1e\+300; lower them"
+    ):
+        trainer.step(np.ones((4, 3)), np.ones((4, 2)))
+
+
+def test_an_overflow_of_a_divided_penalty_is_named():
+    net = gpubp.Network([3, 2], seed=0)
+    trainer = gpubp.Trainer(net, "mse", gpubp.SGD(0.1), l2=1e300, divide_penalty=True)
     with pytest.raises(
         NumericalError, match=r"training step 1: .*the penalty of l1=0, l2=1e\+300; lower them"
     ):

@@ -28,7 +28,7 @@ class CudaSteps(CudaLaunches):
             factories().updates.penalty,
             (real_type(weights),),
             (flat_width(weights, gradients),),
-            (weights, gradients, strengths, state.scaling, partials),
+            (weights, gradients, strengths, state.stats, state.scaling, partials),
             geometry.penalty(weights.size),
             read=(weights, gradients),
             written=(gradients,),
