@@ -1,6 +1,10 @@
-"""Reports: pictures of a training run and of a machine's limits."""
+"""Reports: pictures of a training run, of its predictions, and of a machine's limits."""
 
-from .plot import check_plot, plot_history
+from .confusion import plot_confusion
+from .curve import plot_history
+from .files import check_plot
+from .names import shortened
+from .predicted import plot_predicted
 from .roofline import plot_bench
 
-__all__ = ["check_plot", "plot_bench", "plot_history"]
+__all__ = ["check_plot", "plot_bench", "plot_confusion", "plot_history", "plot_predicted", "shortened"]

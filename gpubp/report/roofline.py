@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .plot import save
+from .files import save
 
 COLOURS = ("#1f6fb4", "#d1690f", "#2e8b57", "#8b4fb0")  # one for each device
 _ALIKE = 5  # times faster than another: beyond that a linear scale would hide the slower device

@@ -39,6 +39,17 @@ class History:
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
+    def plot_curve(self, target: Any = None, *, title: str = "") -> Any:
+        """Draws training and validation loss over the epochs, and the validation metric below them.
+
+        `target` is a path (.png, .pdf, .svg); axes of matplotlib, which get the losses alone; or None for a new figure
+        of pyplot, which a notebook shows. Returns the axes of the losses. Raises ConfigError without matplotlib,
+        InputError where there is no epoch yet, StorageError.
+        """
+        from gpubp.report import plot_history
+
+        return plot_history(self.rows, target, title=title)
+
     def __repr__(self) -> str:
         last = ", ".join(f"{k}={v:.4g}" for k, v in self.rows[-1].items()) if self.rows else "empty"
         return f"History({len(self)} epochs; last: {last})"
