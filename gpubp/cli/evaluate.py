@@ -9,21 +9,31 @@ from gpubp.data import Dataset, load
 
 from .fingerprint import is_same_data
 from .options import data_dir
+from .predictions import plot_predictions, print_classes
 from .run import Run, load_for_prediction
-from .score import print_scores, score
+from .score import compared, print_scores, scores_of
 from .show import counted, number
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Of a named set only the fixed test part counts; of a file every row, trained on or not."""
+    if arguments.plot:
+        from gpubp.report import check_plot
+
+        check_plot(arguments.plot)
     _, trainer, run = load_for_prediction(arguments.run, arguments.device)
     data = with_targets(arguments, run)
     part = f"{arguments.data}, test part" if data.test is not None else str(arguments.data)
     seen = "" if data.test is not None else _seen(run, data)
     data = data.test or data
-    scores = score(trainer, run, *run.examples(data, part, trainer.net.dtype))
+    x, y = run.examples(data, part, trainer.net.dtype)
+    found, truth = compared(trainer, run, x, y)
     print(f"data {part}: {counted(len(data), 'row')}{seen}")
-    print_scores(scores)
+    print_scores(scores_of(run, trainer.evaluate(x, y)["loss"], found, truth))
+    print_classes(run, found, truth)
+    if arguments.plot:
+        plot_predictions(run, found, truth, arguments.plot, title=f"{part}, {arguments.run}")
+        print(f"plot {arguments.plot}")
     return 0
 
 

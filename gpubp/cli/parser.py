@@ -111,6 +111,10 @@ def _train(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--out", metavar="RUN_DIR", help="new directory of the run (runs/<data>-<n>)")
     out.add_argument("--resume", action="store_true", help="go on with the run in --out, with its options")
     out.add_argument("--plot", metavar="FILE", help="draw the losses over the epochs: .png, .pdf or .svg")
+    out.add_argument("--tensorboard", metavar="DIR", help="write event files that TensorBoard shows")
+    out.add_argument(
+        "-q", "--quiet", action="store_true", help="print the final scores and the run directory only"
+    )
 
 
 def _model(add: Add) -> None:
@@ -150,6 +154,11 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     _run_and_data(parser)
     parser.add_argument(
         "--target", help="target column of a .csv, where it is called otherwise than in training"
+    )
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw the confusion matrix, or predicted over true values: .png, .pdf or .svg",
     )
 
 
@@ -222,7 +231,7 @@ COMMANDS = {
     "predict": Command("predict", "Write the predictions of a run for data as CSV.", _predict),
     "evaluate": Command(
         "evaluate",
-        "Print loss and metric of a run on data with known targets.",
+        "Print loss, metric and classes of a run on data with known targets.",
         _evaluate,
         " Of digits, mnist and fashion-mnist the fixed test part counts, of a file every row: where the run was "
         "trained on that very file, the first line says on how many of its rows.",

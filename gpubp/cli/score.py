@@ -16,22 +16,32 @@ def score(trainer: Trainer, run: Run, x: Array, y: Array) -> Scores:
 
     x and y are those of `Run.examples`.
     """
-    scores = {"loss": trainer.evaluate(x, y)["loss"]}
+    return scores_of(run, trainer.evaluate(x, y)["loss"], *compared(trainer, run, x, y))
+
+
+def compared(trainer: Trainer, run: Run, x: Array, y: Array) -> tuple[Array, Array]:
+    """(found, truth): class numbers (n,), or values (n, n_outputs) in the units of the data."""
     found = run.decoded(trainer.net.backend.to_host(trainer.net.forward(x)))
     if run.classes is not None:
-        return scores | {"accuracy": float(np.mean(found == (y if y.ndim == 1 else y.argmax(axis=1))))}
+        return found, y if y.ndim == 1 else y.argmax(axis=1)
     truth = y.astype(np.float64)
-    if run.targets is not None:
-        truth = run.targets.inverse_transform(truth)
-    scores |= _regression(found, truth)
+    return found, truth if run.targets is None else run.targets.inverse_transform(truth)
+
+
+def scores_of(run: Run, loss: float, found: Array, truth: Array) -> Scores:
+    """The scores of what `compared` gave."""
+    scores = {"loss": loss}
+    if run.classes is not None:
+        return scores | {"accuracy": float(np.mean(found == truth))}
+    scores |= regression(found, truth)
     if run.target_names is not None and len(run.target_names) > 1:
         for k, name in enumerate(run.target_names):
-            of_one = _regression(found[:, [k]], truth[:, [k]])
+            of_one = regression(found[:, [k]], truth[:, [k]])
             scores |= {f"{metric} of {name}": value for metric, value in of_one.items()}
     return scores
 
 
-def _regression(found: Array, truth: Array) -> Scores:
+def regression(found: Array, truth: Array) -> Scores:
     """R^2 averaged over outputs, and the root mean square and mean absolute error over all values.
 
     A prediction whose square does not fit gives an infinite error, silently: that is what it is.

@@ -81,7 +81,9 @@ def test_evaluating_the_training_data_says_so(gpubp, flowers_csv, line_csv, tmp_
         f"data {path}: {total} rows, which include the {trained} that the run was trained on"
     )
     assert [line.split()[0] for line in scores] == (
-        ["loss", "accuracy"] if data == "flowers.csv" else ["loss", "r2", "rmse", "mae"]
+        ["loss", "accuracy", "class", "aa", "bb", "cc"]
+        if data == "flowers.csv"
+        else ["loss", "r2", "rmse", "mae"]
     )
     copy = tmp_path / "copy.csv"
     copy.write_text(path.read_text())
@@ -92,7 +94,7 @@ def test_evaluating_the_training_data_says_so(gpubp, flowers_csv, line_csv, tmp_
 
 
 def test_a_wild_prediction_scores_infinity_without_a_warning():
-    scores = score._regression(np.array([[1e300], [np.inf]]), np.array([[1.0], [2.0]]))
+    scores = score.regression(np.array([[1e300], [np.inf]]), np.array([[1.0], [2.0]]))
     assert scores == {"r2": -np.inf, "rmse": np.inf, "mae": np.inf}
 
 
