@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .optimizers import RMSprop as RMSprop
     from .training import EarlyStopping as EarlyStopping
     from .training import History as History
+    from .training import TensorBoard as TensorBoard
     from .training import Trainer as Trainer
 
 _ROOMS = {
@@ -51,7 +52,7 @@ _ROOMS = {
     "layers": ("Dense",),
     "network": ("Network",),
     "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "RMSprop"),
-    "training": ("EarlyStopping", "History", "Trainer"),
+    "training": ("EarlyStopping", "History", "TensorBoard", "Trainer"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 _MODULES = ("data", "initializers", "losses", "optimizers", "schedules", "storage", "training")

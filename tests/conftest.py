@@ -37,6 +37,16 @@ def auto_is_the_cpu(request):
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def ceilings_of_the_tests(tmp_path_factory):
+    """What tests measure is not what the user's next run is compared with."""
+    from gpubp.training import peak
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peak, "_FILE", str(tmp_path_factory.mktemp("cache") / "ceilings.json"))
+        yield
+
+
 @pytest.fixture
 def real_auto():
     """Leaves device="auto" as users have it."""

@@ -12,11 +12,11 @@ from gpubp.errors import counted
 class _Told:
     """A line when the first kernel begins, and one when all that were needed have ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool) -> None:
         from gpubp.measure.compiling import Compiling
 
         self.kernels = Compiling(self._began)
-        self._open = self._said = False
+        self._open, self._said = False, quiet
 
     def _began(self, name: str) -> None:
         if (
@@ -35,9 +35,9 @@ class _Told:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[_Told]:
-    """Around what may compile kernels; nothing is said where the cache holds them all."""
-    watch = _Told()
+def told(*, quiet: bool = False) -> Iterator[_Told]:
+    """Around what may compile kernels; nothing is said where the cache holds them all, or where `quiet`."""
+    watch = _Told(quiet)
     with watch.kernels:
         try:
             yield watch

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpubp.storage import write_history, write_text
-from gpubp.training import Trainer
+from gpubp.training import TensorBoard, Trainer
 
 from .run import Run, use_best
 
@@ -52,13 +53,16 @@ class Job:
         """What is on disk."""
         return f"{self.folder} keeps the weights of epoch {self.trainer.epoch}"
 
-    def fit(self, settle: Callable[[], None]) -> str:
-        """Trains what is left; why it stopped. `settle` is called before an epoch is kept."""
+    def fit(
+        self, settle: Callable[[], None], watchers: Sequence[TensorBoard] = (), *, quiet: bool = False
+    ) -> str:
+        """Trains what is left; why it stopped. `settle` is called before an epoch is kept, `watchers` after that."""
         options, trainer = self.run.options, self.trainer
 
         def keep(trainer: Trainer, row: dict[str, Any]) -> None:
             settle()
             self.keep(trainer, row)
+            sys.stdout.flush()  # raises where nobody reads the lines any more, which the display does not
 
         if not self.finished():
             trainer.fit(
@@ -66,11 +70,12 @@ class Job:
                 epochs=options["epochs"] - trainer.epoch,
                 batch_size=options["batch_size"],
                 validation=self.held_out,
-                callbacks=[keep],
+                callbacks=[keep, *watchers],
                 early_stopping=options["early_stopping"],
-                progress=True,
+                progress=not quiet,
             )
         else:
-            print(f"nothing left to train after epoch {trainer.epoch} of {options['epochs']}")
+            if not quiet:
+                print(f"nothing left to train after epoch {trainer.epoch} of {options['epochs']}")
             use_best(trainer)
         return trainer.history.stopped

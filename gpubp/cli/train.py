@@ -11,7 +11,7 @@ from gpubp.errors import ConfigError, InputError, NumericalError
 from gpubp.network import Network
 from gpubp.optimizers import optimizer
 from gpubp.storage import checkpoint_path, new_run_directory, next_run_directory
-from gpubp.training import Trainer
+from gpubp.training import TensorBoard, Trainer
 
 from .compiling import told
 from .fingerprint import check_same_data
@@ -39,13 +39,15 @@ def train(arguments: argparse.Namespace) -> int:
         from gpubp.report import check_plot
 
         check_plot(arguments.plot)
+    watchers = [TensorBoard(arguments.tensorboard)] if arguments.tensorboard else []
     job = _resumed(arguments) if arguments.resume else _started(arguments)
-    _print_head(job, arguments)
+    if not arguments.quiet:
+        _print_head(job, arguments)
     job.save()  # an interrupted first epoch can be resumed too, and an unwritable place is found now
     job.write_config()
     try:
-        with told() as compiling:
-            stopped = job.fit(compiling.settle)
+        with told(quiet=arguments.quiet) as compiling:
+            stopped = job.fit(compiling.settle, watchers, quiet=arguments.quiet)
     except NumericalError as error:
         message = str(error)  # it speaks of the weights in memory; what matters here is the file
         for where in ("those before this step", "those of the beginning of the epoch"):
@@ -57,9 +59,6 @@ def train(arguments: argparse.Namespace) -> int:
         print(f"go on with: gpubp train {data} --out {folder} --resume", file=sys.stderr)
         return INTERRUPTED
     job.save()  # early stopping has put the best weights back
-    stopping = job.trainer.early_stopping
-    if stopping is not None:
-        print(f"weights of the lowest validation loss, {stopping.best:.4f}, are kept")
     if arguments.plot:
         from gpubp.report import plot_history
 
@@ -191,6 +190,7 @@ def _print_end(job: Job, arguments: argparse.Namespace) -> None:
         print_scores(score(job.trainer, job.run, *job.held_out), "validation ")
     data = shlex.quote(arguments.data)
     folder = shlex.quote(str(job.folder))
-    print(f"run {job.folder}")
-    print(f"  gpubp evaluate {folder} {data}")
-    print(f"  gpubp predict {folder} {data} -o predictions.csv", flush=True)
+    print(f"run {job.folder}", flush=True)
+    if not arguments.quiet:
+        print(f"  gpubp evaluate {folder} {data}")
+        print(f"  gpubp predict {folder} {data} -o predictions.csv", flush=True)

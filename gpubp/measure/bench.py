@@ -11,6 +11,7 @@ from typing import Any
 from gpubp.backend import Backend, devices, get_backend
 from gpubp.errors import ConfigError, DeviceMemoryError, unknown_name
 from gpubp.training import ceilings
+from gpubp.training.peak import remember_peak
 
 from .bench_advice import advice
 from .bench_machine import TUNING, Others, machine
@@ -104,6 +105,7 @@ def _ceilings(ops: Backend, dtype: str, plan: Plan, left_out: list[str]) -> dict
             for m, n in sorted(pairs):
                 rates[m, n, n] = 2.0 * m * n * n / ceilings.product_seconds(ops, real, m, n, n)
         peak[real] = max(rates.values())
+        remember_peak(ops, real, peak[real])  # for the progress of later runs
         products += [
             {"dtype": real, "m": m, "k": k, "n": n, "flops_per_second": rate}
             for (m, k, n), rate in rates.items()

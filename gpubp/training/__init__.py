@@ -2,6 +2,7 @@
 
 from .history import History
 from .stopping import EarlyStopping
+from .tensorboard import TensorBoard
 from .trainer import Trainer
 
-__all__ = ["EarlyStopping", "History", "Trainer"]
+__all__ = ["EarlyStopping", "History", "TensorBoard", "Trainer"]

@@ -15,6 +15,7 @@ from gpubp.network import Network
 
 from .ceilings import GROUP_SECONDS, bandwidth_at, call_seconds, peak_rate, replay_seconds
 from .explanation import Explanation, LaunchRow
+from .peak import remember_peak
 from .step import Source, Step
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def explain(
         )
     call = call_seconds(ops)
     reached = max(cost.flops / max(cost.seconds, 1e-9) for cost in costs)
-    peak = max(peak_rate(ops, trainer.net.dtype), reached)
+    best = peak_rate(ops, trainer.net.dtype)
+    remember_peak(ops, trainer.net.dtype, best)  # for the progress of later runs
+    peak = max(best, reached)
     bandwidths = {
         size: bandwidth_at(ops, trainer.net.dtype, size) for size in {c.read + c.written for c in costs}
     }

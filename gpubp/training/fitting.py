@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def fit(
     display = Progress(trainer, epochs, len(checked[0])) if progress else None
     history = trainer.history
     history.stopped = ""
-    with catch_interrupt() as interrupt:
+    with catch_interrupt() as interrupt, _closed_after(watchers, display):
         for _ in range(epochs):
             row = loop.epoch(shuffle, interrupt, display)
             if row is None:
@@ -66,6 +67,8 @@ def fit(
             history.append(row)
             trainer.schedule.observe(row["val_loss"] if held_out is not None else row["loss"])
             stop_early = stopping is not None and stopping.observe(row["val_loss"], trainer.host_parameters)
+            if display is not None and watchers:
+                display.pause()
             asked = [_asks_to_stop(callback(trainer, row)) for callback in watchers]
             if display is not None:
                 display.epoch(row)
@@ -77,11 +80,26 @@ def fit(
             ):  # in its last batch, in validation or in a callback: no epoch is begun, no permutation drawn
                 history.stopped = "interrupted"
                 break
-    history.stopped = history.stopped or "finished"
-    if stopping is not None and stopping.parameters is not None:
-        trainer.net.backend.write(trainer.net.flat, stopping.parameters)
-        trainer.net.store()
+        history.stopped = history.stopped or "finished"
+        if stopping is not None and stopping.parameters is not None:
+            trainer.net.backend.write(trainer.net.flat, stopping.parameters)
+            trainer.net.store()
+        if display is not None:
+            display.finish()
     return history
+
+
+@contextmanager
+def _closed_after(callbacks: Iterable[Callback], display: Progress | None) -> Iterator[None]:
+    """However training ends, no bar is left behind, and callbacks that hold a file let go of it."""
+    with ExitStack() as leaving:
+        for callback in callbacks:
+            close = getattr(callback, "close", None)
+            if callable(close):
+                leaving.callback(close)
+        if display is not None:
+            leaving.callback(display.close)
+        yield
 
 
 def _stopping(

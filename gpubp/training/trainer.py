@@ -197,10 +197,12 @@ class Trainer:
         """Trains for `epochs` more epochs over (x, y) in batches of `batch_size`; the last, shorter batch is kept.
 
         `validation` is (x, y) or (x, y, sample_weight). A callback takes (trainer, row of the epoch); what returns
-        True ends training. `early_stopping` is a patience in epochs or an `EarlyStopping`. Ctrl-C ends after the
-        batch and keeps the model. Data of more than `max_device_bytes`, by default of more than a GPU has room for,
-        stays on the host and goes there in windows, copied beside the training of the one before; the batches are the
-        same. Raises InputError, ConfigError, NumericalError.
+        True ends training; its method `close`, if it has one, is called when training ends, however that is.
+        `early_stopping` is a patience in epochs or an `EarlyStopping`. Nothing is printed without `progress`: a bar on
+        a terminal, else a line per epoch, and a summary. Ctrl-C ends after the batch and keeps the model. Data of more
+        than `max_device_bytes`, by default of more than a GPU has room for, stays on the host and goes there in
+        windows, copied beside the training of the one before; the batches are the same. Raises InputError, ConfigError,
+        NumericalError.
         """
         from .fitting import fit
 

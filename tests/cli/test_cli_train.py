@@ -289,7 +289,9 @@ def test_early_stopping_keeps_the_best_weights(gpubp, flowers_csv):
     losses = [row["val_loss"] for row in rows]
     assert len(rows) < 400
     best = min(losses)
-    assert f"lowest validation loss, {best:.4f}" in result.out
+    kept = rf"^best      epoch {losses.index(best) + 1}: val_loss {best:.4f}, .*; its weights are kept$"
+    assert re.search(kept, result.out, re.MULTILINE)
+    assert re.search(rf"^stopped   after epoch {len(rows)} of 400: early stopping$", result.out, re.MULTILINE)
     found = re.search(r"^validation loss ([\d.e+-]+)$", result.out, re.MULTILINE)
     assert float(found[1]) == pytest.approx(best, rel=1e-4)
 
@@ -344,3 +346,55 @@ def test_a_plot_that_cannot_be_drawn_is_refused_before_training(refused, flowers
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     refused("train", flowers_csv, "--plot", "curve.png", "--out", "r", naming="pip install matplotlib")
     assert not (tmp_path / "r").exists()
+
+
+def test_quiet_leaves_the_scores_and_the_run(gpubp, flowers_csv):
+    options = ("--epochs", 2, "--seed", 3, "--early-stopping", 2)
+    loud = gpubp("train", flowers_csv, *options, "--out", "a")
+    quiet = gpubp("train", flowers_csv, *options, "--out", "c", "--quiet")
+    assert (quiet.code, quiet.err) == (0, "")
+    assert [line.split()[:2] for line in quiet.out.splitlines()] == [
+        ["validation", "loss"],
+        ["validation", "accuracy"],
+        ["run", "c"],
+    ]
+    assert set(quiet.out.splitlines()[:2]) <= set(loud.out.splitlines())
+    again = gpubp("train", flowers_csv, "--out", "c", "--resume", "-q")
+    assert again.out == quiet.out
+    assert "best      epoch" in loud.out
+
+
+def test_summary_stands_before_the_scores(gpubp, flowers_csv):
+    out = gpubp("train", flowers_csv, "--epochs", 2, "--out", "r").out
+    labels = [line.split()[0] for line in out.splitlines() if line[:1].strip()]
+    assert labels[:6] == ["data", "parts", "device", "network", "training", "run"]
+    assert labels[6:] == [
+        "epoch",
+        "epoch",
+        "best",
+        "final",
+        "time",
+        "memory",
+        "validation",
+        "validation",
+        "run",
+    ]
+
+
+def test_tensorboard_gets_the_curves_and_a_resumed_run_goes_on(gpubp, flowers_csv, monkeypatch, refused):
+    accumulators = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="the tensorboard extra is not installed",
+    )
+    where = ("--out", "r", "--tensorboard", "logs/r")
+    assert gpubp("train", flowers_csv, "--epochs", 2, *where).code == 0
+    assert gpubp("train", flowers_csv, "--epochs", 3, *where, "--resume").code == 0
+    found = accumulators.EventAccumulator("logs/r")
+    found.Reload()
+    rows = read_history("r/history.csv")
+    for name in ("loss", "val_loss", "val_accuracy", "lr", "penalty"):
+        events = [(one.step, one.value) for one in found.Scalars(name)]
+        assert events == [(row["epoch"], pytest.approx(row[name], rel=1e-6)) for row in rows]
+    refused("train", flowers_csv, "--out", "new", "--tensorboard", flowers_csv, naming="tensorboard")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    refused("train", flowers_csv, "--out", "new", "--tensorboard", "logs", naming="pip install tensorboard")

@@ -10,7 +10,8 @@ import types
 import numpy as np
 import pytest
 
-from gpubp.backend.cuda import cubins, disk
+from gpubp.backend import cache
+from gpubp.backend.cuda import cubins
 from gpubp.backend.cuda.launcher import Launcher, argument_type, pack
 from gpubp.kernels import activations
 
@@ -231,7 +232,7 @@ def test_a_folder_that_cannot_be_written_is_said_once(compiler, tmp_path, monkey
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     monkeypatch.setenv("GPUBP_CACHE_DIR", str(blocked))
-    monkeypatch.setattr(disk, "_said", False)
+    monkeypatch.setattr(cache, "_said", False)
     for _ in range(2):
         assert cubins.Cubins().get(*KEY)[1] == "_Zkernel"
     assert len(compiler) == 2

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping
 
-from . import disk
+from gpubp.backend import cache
 
 _log = logging.getLogger("gpubp")
 _FORMAT = 1
@@ -29,7 +29,7 @@ class ChoiceFile:
 
     def read(self) -> dict[str, str]:
         """What was remembered; {} where there is nothing to read."""
-        content = disk.read(self.name)
+        content = cache.read(self.name)
         if content is None:
             return {}
         try:
@@ -45,14 +45,14 @@ class ChoiceFile:
     def add(self, choices: Mapping[str, str]) -> None:
         """Writes these too."""
         value = {"format": _FORMAT, "device": self.identity, "choices": {**self.read(), **choices}}
-        disk.write(self.name, json.dumps(value, indent=1, sort_keys=True).encode())
+        cache.write(self.name, json.dumps(value, indent=1, sort_keys=True).encode())
 
     def _ignored(self, why: str) -> dict[str, str]:
         if not self._warned:
             self._warned = True
             _log.warning(
                 "%s is ignored (%s): algorithms are measured anew, and the file is replaced",
-                disk.cache_folder() / self.name,
+                cache.cache_folder() / self.name,
                 why,
             )
         return {}

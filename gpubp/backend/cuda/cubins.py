@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gpubp.kernels
-
-from . import disk
+from gpubp.backend import cache
 
 _MAGIC = b"gpubp cubin 1\n"
 _PACKAGES = ("numba-cuda", "numba", "llvmlite", "nvidia-nvvm", "nvidia-nvjitlink")  # what generates the code
@@ -35,13 +34,13 @@ class Cubins:
         kept only in this process, as their sources are not part of the digest.
         """
         key = file_name(factory, types, scalars, signature, cc)
-        if key is not None and (kept := _parse(disk.read(key))) is not None:
+        if key is not None and (kept := _parse(cache.read(key))) is not None:
             return kept
         from gpubp.kernels.cuda.build import build
 
         built = build(factory, types, scalars, signature, cc)
         if key is not None:
-            disk.write(key, _format(built.cubin, built.name))
+            cache.write(key, _format(built.cubin, built.name))
         return built.cubin, built.name
 
 
