@@ -22,7 +22,14 @@ def test_the_ten_lines_of_the_readme_train_and_check_a_gradient(capsys):
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/backpropagation.md"],
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/architecture.md",
+        "docs/backpropagation.md",
+        "docs/coming-from-pytorch.md",
+    ],
 )
 def test_links_of_the_docs_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
