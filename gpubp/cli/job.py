@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,8 @@ class Job:
         def keep(trainer: Trainer, row: dict[str, Any]) -> None:
             settle()
             self.keep(trainer, row)
-            sys.stdout.flush()  # raises where nobody reads the lines any more, which the display does not
+            if trainer.display is not None and trainer.display.lost is not None:
+                raise trainer.display.lost  # as of anything that prints: the display itself falls silent
 
         if not self.finished():
             trainer.fit(

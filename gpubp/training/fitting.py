@@ -52,9 +52,9 @@ def fit(
     batch, weighted = min(batch_size, len(checked[0])), sample_weight is not None
     loop = Epochs(trainer, checked, batch, epochs, weighted, max_device_bytes)
     display = Progress(trainer, epochs, len(checked[0])) if progress else None
-    history = trainer.history
+    history, trainer.display = trainer.history, display
     history.stopped = ""
-    with catch_interrupt() as interrupt, _closed_after(watchers, display):
+    with catch_interrupt() as interrupt, _closed_after(watchers, trainer):
         for _ in range(epochs):
             row = loop.epoch(shuffle, interrupt, display)
             if row is None:
@@ -90,15 +90,16 @@ def fit(
 
 
 @contextmanager
-def _closed_after(callbacks: Iterable[Callback], display: Progress | None) -> Iterator[None]:
+def _closed_after(callbacks: Iterable[Callback], trainer: Trainer) -> Iterator[None]:
     """However training ends, no bar is left behind, and callbacks that hold a file let go of it."""
     with ExitStack() as leaving:
+        leaving.callback(setattr, trainer, "display", None)
         for callback in callbacks:
             close = getattr(callback, "close", None)
             if callable(close):
                 leaving.callback(close)
-        if display is not None:
-            leaving.callback(display.close)
+        if trainer.display is not None:
+            leaving.callback(trainer.display.close)
         yield
 
 

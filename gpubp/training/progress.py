@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 _REFRESH = 0.1  # seconds between two redraws
-_APART = 1.0  # seconds between two lines of epochs above a bar, which shows the numbers of the others
+_APART = 0.25  # seconds between two lines of epochs above a bar, which shows the numbers of the others
 _WIDEST, _NARROWEST = 40, 4  # characters of the bar
 
 
@@ -51,12 +51,17 @@ class Progress:
             width = self._screen.width
             self._screen.move([self._bar(width), self._numbers(width)])
 
+    @property
+    def lost(self) -> OSError | None:
+        """Why nothing is shown any more, where standard output is gone; training goes on."""
+        return self._screen.lost
+
     def pause(self) -> None:
         """Takes the bar away, so that what callbacks print stands alone."""
         self._screen.clear()
 
     def epoch(self, row: Row) -> None:
-        """One line for a finished epoch; on a terminal not more than one a second, but for the last."""
+        """One line for a finished epoch; on a terminal not more than four a second, but for the last."""
         self._seen, self._row = 0, row
         now = time.perf_counter()
         if self._screen.moving and now - self._said < _APART and row["epoch"] < self._last:

@@ -13,10 +13,14 @@ _GREEN, _DIM, _NORMAL = "\033[32m", "\033[2m", "\033[0m"
 
 
 class Screen:
-    """Writes to standard output, flushed. Where nobody reads it any more, it falls silent and nothing is raised."""
+    """Writes to standard output, flushed.
+
+    Where nobody reads it any more, it falls silent and nothing is raised; `lost` is then what the system said.
+    """
 
     def __init__(self) -> None:
         self._stream: Any = sys.stdout
+        self.lost: OSError | None = None
         self._rows: list[int] = []  # characters of each moving line
         self.moving = _is_terminal(self._stream)
         self._colours = self.moving and not os.environ.get("NO_COLOR")
@@ -73,8 +77,12 @@ class Screen:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except (OSError, ValueError):  # a pipe without a reader, a terminal that is gone, a closed file
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # a pipe without a reader, a terminal that is gone, a closed file
             self._stream, self.moving = None, False
+            self.lost = error if isinstance(error, OSError) else None
 
 
 def first_that_fits(candidates: Sequence[str], width: int) -> str:

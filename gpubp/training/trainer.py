@@ -33,6 +33,7 @@ from .unread import Unread
 
 if TYPE_CHECKING:
     from .explanation import Explanation
+    from .progress import Progress
 
 _KEPT_STEPS = 8  # batch sizes whose recordings `step` keeps
 
@@ -77,6 +78,7 @@ class Trainer:
         self.rng = generator(seed)
         self.history, self.epoch = History(), 0
         self.early_stopping: EarlyStopping | None = None
+        self.display: Progress | None = None  # of a fit that shows its progress, while it runs
         self.resumed = False  # loaded from a file, and not trained since
 
         ops, hyper = net.backend, self.optimizer.hyper()

@@ -203,11 +203,11 @@ def test_the_bar_shows_the_share_of_the_whole_run_and_the_time_that_is_left(term
     assert "5 samples/s" in screen.rows[1]
 
 
-def test_lines_above_a_bar_are_a_second_apart_and_the_last_is_there(terminal, slow):
+def test_lines_above_a_bar_are_a_while_apart_and_the_last_is_there(terminal, slow):
     screen = terminal(80)
     shown = progress.Progress(trainer_of(), epochs=50, examples=16)
     for epoch in range(1, 51):
-        slow.now += 0.3
+        slow.now += 0.08
         shown.steps(16)
         shown.epoch({"epoch": epoch, "loss": 1.0, "samples_per_s": 10.0})
     said = [int(row.split()[1].split("/")[0]) for row in screen.rows if "loss 1.0000  10" in row]
@@ -294,8 +294,12 @@ def test_training_outlives_its_reader(monkeypatch, often, error, tty):
     stream = Gone(error)
     stream.isatty = lambda: tty
     monkeypatch.setattr("sys.stdout", stream)
-    assert len(fit(epochs=4).history) == 4
+    lost = []
+    trainer = fit(epochs=4, callbacks=[lambda trainer, row: lost.append(trainer.display.lost)])
+    assert len(trainer.history) == 4
     assert stream.writes == 2, "it falls silent"
+    assert lost[-1] is (error if isinstance(error, OSError) else None)
+    assert trainer.display is None
 
 
 def test_training_needs_no_standard_output(monkeypatch):
@@ -362,6 +366,7 @@ def test_nothing_is_measured_before_or_while_training_nor_after_a_short_run(know
     monkeypatch.setattr(summary, "peak_rate", never)
     fit()
     assert "ceiling" not in capsys.readouterr().out
+    assert trainer_of().display is None
 
 
 def test_after_a_long_run_the_ceiling_is_measured_once_and_named(known, monkeypatch, capsys):
@@ -371,7 +376,14 @@ def test_after_a_long_run_the_ceiling_is_measured_once_and_named(known, monkeypa
     first, second = fit(), fit()
     lines = capsys.readouterr().out
     assert calls == [np.dtype("float64")]
-    assert len(re.findall(r"% of 1\.000 TFLOP/s, the fastest product here \(measured \d{4}-", lines)) == 2
+    assert (
+        len(
+            re.findall(
+                r"^ceiling .* % of 1\.000 TFLOP/s, the fastest product measured here, \d{4}-", lines, re.M
+            )
+        )
+        == 2
+    )
     assert lines.count("% of ceiling") == 3, "the second run knows it from the beginning"
     assert peak.known_peak(first) == peak.known_peak(second)
 
@@ -431,11 +443,11 @@ def test_the_summary_names_the_best_epoch_and_the_last():
 def test_the_mean_rate_is_that_of_all_examples():
     made = rows(0.3, 0.1, 0.2)  # 3 units of work in 1/100 + 1/300 + 1/100
     reached = 3 / (2 / 100 + 1 / 300) * trainer_of().flops_per_sample
-    found = summary_of(made, peak=peak.Peak(4 * reached, "2026-01-02"))["time"]
-    assert found.startswith("1m05s; mean 129 samples/s, ")
-    assert ", 25 % of " in found
-    assert found.endswith("the fastest product here (measured 2026-01-02)")
-    assert "%" not in summary_of(made, peak=peak.Peak(reached / 2, "2026-01-02"))["time"]
+    found = summary_of(made, peak=peak.Peak(4 * reached, "2026-01-02"))
+    assert found["time"].startswith("1m05s, mean 129 samples/s, ")
+    assert found["ceiling"].startswith("25 % of ")
+    assert found["ceiling"].endswith("the fastest product measured here, 2026-01-02")
+    assert "ceiling" not in summary_of(made, peak=peak.Peak(reached / 2, "2026-01-02"))
 
 
 def test_without_validation_and_with_losses_that_are_no_numbers():
