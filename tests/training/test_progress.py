@@ -261,9 +261,9 @@ def test_a_gpu_is_not_asked_for_the_loss_while_it_trains(terminal, slow):
     assert screen.rows[1].startswith("5 samples/s")
     assert screen.rows[1].endswith("3.0 GiB on cuda:0")
     shown.epoch({"epoch": 1, "loss": 0.25, "samples_per_s": 5.0})
-    slow.now += 10
+    slow.now += 5
     shown.steps(50)
-    assert screen.rows[2].startswith("loss 0.2500  5 samples/s")
+    assert screen.rows[2].startswith("loss 0.2500  7 samples/s")
     trainer.history, trainer.epoch = History(rows(0.5)), 1
     shown.finish()
     assert any(re.search(r"^memory .*, 5\.0 GiB at most on cuda:0$", row) for row in screen.rows)
