@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from gpubp.data import Dataset, load
+from gpubp.data import Dataset, load, named_columns
 
 from .fingerprint import is_same_data
 from .options import data_dir
 from .predictions import plot_predictions, print_classes
 from .run import Run, load_for_prediction
 from .score import compared, print_scores, scores_of
-from .show import counted, number
+from .show import counted, number, say_unknown
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -28,6 +27,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     data = data.test or data
     x, y = run.examples(data, part, trainer.net.dtype)
     found, truth = compared(trainer, run, x, y)
+    say_unknown(run, data.x, part)
     print(f"data {part}: {counted(len(data), 'row')}{seen}")
     print_scores(scores_of(run, trainer.evaluate(x, y)["loss"], found, truth))
     print_classes(run, found, truth)
@@ -47,13 +47,15 @@ def _seen(run: Run, data: Dataset) -> str:
 def with_targets(arguments: argparse.Namespace, run: Run) -> Dataset:
     """The data named on the command line, its targets encoded as in the training."""
     target = getattr(arguments, "target", None)
-    csv = Path(arguments.data).suffix.lower() == ".csv"
+    table = named_columns(arguments.data)
     return load(
         arguments.data,
-        target=target or (run.target_names if csv else None),
+        target=target or (run.target_names if table else None),
         task=None if run.classes is not None else run.task,
         data_dir=data_dir(arguments, run.options),
         classes=run.classes,
-        feature_names=run.feature_names if csv else None,
+        feature_names=run.feature_names if table else None,
+        kinds=run.kinds if table else None,
         n_features=run.n_features,
+        typed=True,
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from gpubp.data import Dataset
+from gpubp.data import Dataset, Table
 from gpubp.errors import ConfigError, counted
 
 
@@ -15,8 +16,8 @@ def describe(data: Dataset) -> dict[str, Any]:
     """What tells one data set from another."""
     assert data.y is not None
     checksum = 0
-    for array in (data.x, data.y):
-        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+    for part in (*_buffers(data.x), *_buffers(data.y)):
+        checksum = zlib.crc32(part, checksum)
     return {
         "name": data.name,
         "rows": len(data),
@@ -24,6 +25,16 @@ def describe(data: Dataset) -> dict[str, Any]:
         "targets": 1 if data.classes is not None else data.n_outputs,
         "checksum": f"crc32 {checksum:08x}",
     }
+
+
+def _buffers(x: Any) -> Iterator[Any]:
+    """The bytes of an array; of a table those of each column, with the names of its categories."""
+    if isinstance(x, Table):
+        for column in x.columns:
+            yield from _buffers(column.values)
+            yield "\0".join(column.categories).encode()
+    else:
+        yield np.ascontiguousarray(x).data
 
 
 def check_same_data(stored: dict[str, Any], data: Dataset, source: str) -> None:

@@ -73,7 +73,7 @@ def _info_run(name: str) -> None:
         print(f"target    {_some(run.target_names)}")
     rows = f"{counted(run.data['rows'], 'row')}, {number(run.data['train'])} to train"
     print(f"data      {run.data['name']}: {rows}, {number(run.data['validation'])} to validate")
-    print(f"scaling   {run.scaling}{', targets standardized' if run.targets else ''}")
+    print(f"scaling   {run.inputs.scaling}{', targets standardized' if run.targets else ''}")
     print(f"options   {_command_line(run.options)}")
     if trainer.history.rows:
         print(

@@ -23,6 +23,11 @@ def count(text: str) -> int:
     return int(_checked(text, int, lambda n: 1 <= n < 2**62, "an integer of at least 1"))
 
 
+def count_or_none(text: str) -> int:
+    """An integer from 0 to 1,000."""
+    return int(_checked(text, int, lambda n: 0 <= n <= 1000, "an integer from 0 to 1000"))
+
+
 def seed(text: str) -> int:
     """An integer of at least 0."""
     return int(_checked(text, int, lambda n: n >= 0, "an integer of at least 0"))

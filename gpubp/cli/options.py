@@ -32,7 +32,7 @@ FREE_ON_RESUME = ("device", "data_dir", "epochs")  # `epochs` may only grow; `re
 
 OPTIONS = (
     *DEFAULTS, "loss", "lr", "epochs", "batch_size", "early_stopping", "seed", "precision", "task", "target",
-    "data_dir",
+    "categorical", "ordinal", "drop", "bins", "data_dir",
 )  # fmt: skip
 
 

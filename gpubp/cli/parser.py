@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from gpubp.errors import unknown_name
 
-from .numbers import above_zero, at_least_zero, count, fraction, seed, widths
+from .numbers import above_zero, at_least_zero, count, count_or_none, fraction, seed, widths
 
 Add = Callable[..., Any]
 
@@ -20,7 +20,7 @@ ACTIVATIONS = (
 LOSSES = "half_sse, sse, mse, mae, huber, softmax_cross_entropy, binary_cross_entropy, poisson"
 OPTIMIZERS = "sgd, adam, adamw, rmsprop, adagrad"
 SCHEDULES = "constant, step, exponential, cosine, one_cycle, warmup, plateau"
-DATA = "digits, mnist, fashion-mnist, or a file: .csv, .npz with x and y, .npy pair, idx images"
+DATA = "digits, mnist, fashion-mnist, or a file: .csv, .parquet, .npz with x and y, .npy pair, idx images"
 
 
 class Command(NamedTuple):
@@ -105,7 +105,8 @@ def _train(parser: argparse.ArgumentParser) -> None:
         "--val", type=fraction, help="share of the rows for validation, 0 for none (0.1, at most 3,000)"
     )
     source.add_argument("--task", help="classification or regression (read from the target)")
-    source.add_argument("--target", help="target column of a .csv, several with commas (the last one)")
+    source.add_argument("--target", help="target column of a table, several with commas (the last one)")
+    _columns(source.add_argument)
     _data_dir(source.add_argument)
     out = parser.add_argument_group("output")
     out.add_argument("--out", metavar="RUN_DIR", help="new directory of the run (runs/<data>-<n>)")
@@ -130,6 +131,25 @@ def _device(add: Add) -> None:
     add("--device", help="auto, cpu, cuda or cuda:N (auto)")
 
 
+def _columns(add: Add) -> None:
+    """What to make of the columns of a .csv or .parquet file, where their cells do not say."""
+    for name, what in (
+        ("--categorical", "that hold categories, whatever they look like: postcodes"),
+        (
+            "--ordinal",
+            "of categories that become one number each, in their order, instead of a column for each",
+        ),
+        ("--drop", "to leave out"),
+    ):
+        add(name, action="append", metavar="COLUMN", help=f"columns {what}")
+    add(
+        "--bins",
+        type=count_or_none,
+        metavar="N",
+        help="intervals into which each number of a table is cut, 0 for none (up to 48, by the rows)",
+    )
+
+
 def _data_dir(add: Add) -> None:
     add(
         "--data-dir",
@@ -148,12 +168,15 @@ def _run_and_data(parser: argparse.ArgumentParser) -> None:
 def _predict(parser: argparse.ArgumentParser) -> None:
     _run_and_data(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="CSV file to write (standard output)")
+    parser.add_argument(
+        "--id", metavar="COLUMN", help="column that names the rows (id, index or the like, else their number)"
+    )
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     _run_and_data(parser)
     parser.add_argument(
-        "--target", help="target column of a .csv, where it is called otherwise than in training"
+        "--target", help="target column of a table, where it is called otherwise than in training"
     )
     parser.add_argument(
         "--plot",

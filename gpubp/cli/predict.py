@@ -6,30 +6,42 @@ import argparse
 import csv
 import io
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-from gpubp.data import load_features
+from gpubp.data import load_rows
 from gpubp.storage import write_text
 
 from .options import data_dir
 from .run import Array, Run, load_for_prediction
+from .show import say_unknown
 
 _ROWS = 4096  # written at a time
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """One line per row: the class, then its probabilities; or the values in the units of the data."""
+    """One line per row: its id or number; then the class and its probabilities, or the values in their own units."""
     _, trainer, run = load_for_prediction(arguments.run, arguments.device)
-    found = load_features(
+    found = load_rows(
         arguments.data,
         feature_names=run.feature_names,
+        kinds=run.kinds,
         n_features=run.n_features,
         data_dir=data_dir(arguments, run.options),
+        id=arguments.id,
+        typed=True,
     )
     x = run.features(found.x, arguments.data, trainer.net.dtype)
+    say_unknown(run, found.x, arguments.data)
     outputs = trainer.net.backend.to_host(trainer.net.forward(x))
     header, columns = _columns(run, outputs)
-    parts = [_csv([header])] + [_csv(columns(i, i + _ROWS)) for i in range(0, len(x), _ROWS)]
+    ids: Sequence[object] = range(len(x)) if found.ids is None else found.ids
+
+    def lines(i: int, j: int) -> list[Any]:
+        return [[id, *values] for id, values in zip(ids[i:j], columns(i, j), strict=True)]
+
+    parts = [_csv([[found.id_name or "row", *header]])]
+    parts += [_csv(lines(i, i + _ROWS)) for i in range(0, len(x), _ROWS)]
     if arguments.output:
         write_text(arguments.output, "".join(parts))
     else:

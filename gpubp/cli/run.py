@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp import __version__
-from gpubp.data import TASKS, Dataset, Standardizer, validate
-from gpubp.errors import GpubpError, InputError, StorageError
+from gpubp.data import TASKS, Dataset, Kind, Standardizer, Table, validate
+from gpubp.errors import DataError, GpubpError, InputError, StorageError
 from gpubp.losses import check_range, find
 from gpubp.storage import find_checkpoint
 from gpubp.training import Trainer, checkpoint
 
 from .fingerprint import describe
+from .inputs import Inputs
 from .options import OPTIONS, Options
-from .scaling import input_scaling
 from .show import counted
 
 Array = npt.NDArray[Any]
@@ -41,15 +41,17 @@ class Run:
     classes: tuple[int | float | str, ...] | None
     feature_names: tuple[str, ...] | None
     target_names: tuple[str, ...] | None
-    scaling: str
     options: Options
-    inputs: Standardizer
+    inputs: Inputs
     targets: Standardizer | None
 
     @classmethod
     def learn(cls, data: Dataset, train: Dataset, held_out: Dataset | None, options: Options) -> Run:
-        """The run of `data`, its scaling learned on the part `train` alone."""
-        scaling, inputs = input_scaling(train.x)
+        """The run of `data`, its preprocessing learned on the part `train` alone."""
+        inputs = Inputs.learn(train.x, options)
+        if isinstance(data.x, Table) and inputs.encoder is not None:
+            names = inputs.encoder.names
+            data = dataclasses.replace(data, x=data.x.select(names), feature_names=names)
         rescaled = data.task == "regression" and options["loss"] in _RESCALED
         return cls(
             describe(data) | {"train": len(train), "validation": len(held_out) if held_out else 0},
@@ -57,7 +59,6 @@ class Run:
             data.classes,
             data.feature_names,
             data.target_names,
-            scaling,
             options,
             inputs,
             Standardizer.fit(train.y) if rescaled else None,
@@ -65,7 +66,13 @@ class Run:
 
     @property
     def n_features(self) -> int:
-        return len(self.inputs.mean)
+        """Columns of the data that are used."""
+        return self.inputs.n_features
+
+    @property
+    def kinds(self) -> dict[str, Kind] | None:
+        """How to read the columns of a table."""
+        return self.inputs.encoder.kinds if self.inputs.encoder is not None else None
 
     @property
     def n_outputs(self) -> int:
@@ -75,7 +82,7 @@ class Run:
     # from data to the network and back
 
     def examples(self, data: Dataset, source: str, dtype: npt.DTypeLike) -> tuple[Array, Array]:
-        """(x, y) as the network takes them: x standardized, y as class numbers, one-hot rows or standardized values.
+        """(x, y) as the network takes them: its inputs; class numbers, one-hot rows or standardized values.
 
         InputError that names the source where a value does not fit the loss or the dtype.
         """
@@ -86,10 +93,10 @@ class Run:
             )
         return self.features(data.x, source, dtype), self.encoded(data.y, source, dtype)
 
-    def features(self, x: Array, source: str, dtype: npt.DTypeLike) -> Array:
-        """x (n, n_features), standardized."""
+    def features(self, x: Array | Table, source: str, dtype: npt.DTypeLike) -> Array:
+        """The inputs of the network for x (n, n_features)."""
         with naming(source):
-            return self.inputs.transform(x, dtype, columns=self.feature_names or range(self.n_features))
+            return self.inputs.transform(x, dtype, self.feature_names)
 
     def encoded(self, y: Array, source: str, dtype: npt.DTypeLike) -> Array:
         """y as the loss takes it."""
@@ -134,11 +141,12 @@ class Run:
     def plain(self) -> dict[str, Any]:
         """Everything but the arrays, JSON-able."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {"gpubp": __version__, **{k: v for k, v in fields.items() if k not in ("inputs", "targets")}}
+        del fields["inputs"], fields["targets"]
+        return {"gpubp": __version__, **fields, **self.inputs.plain()}
 
     def tensors(self) -> dict[str, Array]:
         """What a checkpoint keeps of this run."""
-        arrays = {f"inputs.{name}": array for name, array in self.inputs.arrays().items()}
+        arrays = self.inputs.tensors()
         if self.targets is not None:
             arrays |= {f"targets.{name}": array for name, array in self.targets.arrays().items()}
         return {_JSON: np.frombuffer(json.dumps(self.plain()).encode(), np.uint8), **arrays}
@@ -146,11 +154,11 @@ class Run:
 
 @contextlib.contextmanager
 def naming(source: str) -> Iterator[None]:
-    """Puts the name of the data before the message of an InputError."""
+    """Puts the name of the data before the message of an InputError or DataError."""
     try:
         yield
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
+    except (InputError, DataError) as error:
+        raise type(error)(f"{source}: {error}") from None
 
 
 def load_run(run: str | Path, device: str | None = None) -> tuple[Path, Trainer, Run]:
@@ -164,8 +172,8 @@ def load_run(run: str | Path, device: str | None = None) -> tuple[Path, Trainer,
         )
     try:
         found = _from_tensors(tensors)
-        if (found.n_features, found.n_outputs) != (trainer.net.n_in, trainer.net.n_out):
-            raise ValueError(f"shape {found.n_features}-{found.n_outputs} for another network")
+        if (found.inputs.width, found.n_outputs) != (trainer.net.n_in, trainer.net.n_out):
+            raise ValueError(f"shape {found.inputs.width}-{found.n_outputs} for another network")
         if found.options["loss"] != trainer.loss.name:
             raise ValueError(f"loss {found.options['loss']!r} for a trainer of {trainer.loss.name!r}")
     except (GpubpError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -202,10 +210,13 @@ def _from_tensors(tensors: dict[str, Array]) -> Run:
         raise ValueError(f"options {sorted(plain['options'])}")
     groups = {
         group: {name.split(".")[1]: array for name, array in tensors.items() if name.startswith(f"{group}.")}
-        for group in ("inputs", "targets")
+        for group in ("encoder", "inputs", "bins", "targets")
     }
+    inputs = Inputs.from_plain({name: plain.pop(name) for name in ("scaling", "columns")}, groups)
+    if inputs.encoder is not None and plain["feature_names"] != inputs.encoder.names:
+        raise ValueError("names of other columns")
     targets = Standardizer.from_arrays(groups["targets"]) if groups["targets"] else None
-    return Run(**plain, inputs=Standardizer.from_arrays(groups["inputs"]), targets=targets)
+    return Run(**plain, inputs=inputs, targets=targets)
 
 
 def _sigmoid(z: Array) -> Array:

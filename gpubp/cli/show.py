@@ -7,11 +7,16 @@ import itertools
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gpubp.backend import Backend, devices
+from gpubp.data import Table
 from gpubp.errors import ConfigError
 from gpubp.errors import counted as counted
 from gpubp.network import Network
+
+if TYPE_CHECKING:
+    from .run import Run
 
 
 def number(n: int) -> str:
@@ -48,6 +53,14 @@ def network_line(net: Network) -> str:
     return (
         f"network   {widths}, {', '.join(names)}, {counted(net.n_parameters, 'parameter')}, {net.dtype.name}"
     )
+
+
+def say_unknown(run: Run, x: Any, source: str) -> None:
+    """One line on standard error, where cells of a table are unlike those of the training."""
+    encoder = run.inputs.encoder
+    found = encoder.unknown(x) if encoder is not None and isinstance(x, Table) else []
+    if found:
+        print(f"gpubp: {source}: {', '.join(found)}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from gpubp.data import Dataset, load, split
-from gpubp.errors import ConfigError, InputError, NumericalError
+from gpubp.errors import ConfigError, DataError, InputError, NumericalError
 from gpubp.network import Network
 from gpubp.optimizers import optimizer
 from gpubp.storage import checkpoint_path, new_run_directory, next_run_directory
@@ -17,7 +17,6 @@ from .compiling import told
 from .fingerprint import check_same_data
 from .job import Job, Parts
 from .options import (
-    LEAST_ROWS_TO_SPLIT,
     Options,
     check_watched,
     data_dir,
@@ -26,9 +25,9 @@ from .options import (
     resumed_options,
     updates_per_epoch,
 )
-from .run import Run, load_run
-from .score import print_scores, score
-from .show import counted, device_line, in_memory, network_line, number
+from .run import Run, load_run, naming
+from .show import in_memory
+from .train_lines import print_end, print_head, say_left_out
 
 INTERRUPTED = 130
 
@@ -42,7 +41,8 @@ def train(arguments: argparse.Namespace) -> int:
     watchers = [TensorBoard(arguments.tensorboard)] if arguments.tensorboard else []
     job = _resumed(arguments) if arguments.resume else _started(arguments)
     if not arguments.quiet:
-        _print_head(job, arguments)
+        print_head(job, arguments)
+    say_left_out(job, arguments)
     job.save()  # an interrupted first epoch can be resumed too, and an unwritable place is found now
     job.write_config()
     try:
@@ -64,14 +64,23 @@ def train(arguments: argparse.Namespace) -> int:
 
         plot_history(job.trainer.history.rows, arguments.plot, title=f"{job.run.data['name']}, {job.folder}")
         print(f"plot {arguments.plot}")
-    _print_end(job, arguments)
+    print_end(job, arguments)
     return 0
 
 
 def _started(arguments: argparse.Namespace) -> Job:
     """A new run; its directory is made last, when everything else is known to fit."""
     source = str(arguments.data)
-    data = load(source, target=arguments.target, task=arguments.task, data_dir=arguments.data_dir)
+    data = load(
+        source,
+        target=arguments.target,
+        task=arguments.task,
+        data_dir=arguments.data_dir,
+        categorical=[*(arguments.categorical or ()), *(arguments.ordinal or ())],
+        drop=arguments.drop or (),
+        typed=True,
+    )
+    _check_target(data, source)
     options = new_options(arguments, data)
     if data.task == "regression" and options["loss"] == "softmax_cross_entropy":
         raise ConfigError(
@@ -80,13 +89,26 @@ def _started(arguments: argparse.Namespace) -> Job:
         )
     part, held_out = _split(arguments, data, options)
     fit_to(options, len(part))
-    run = Run.learn(data, part, held_out, options)
+    with naming(source):
+        run = Run.learn(data, part, held_out, options)
     trainer = _trainer(run, options)
     assert data.y is not None
     run.encoded(data.y, source, trainer.net.dtype)  # all rows, so that a message counts them as the data does
     parts = _parts(run, trainer, source, part, held_out, data.test)
     folder = new_run_directory(arguments.out) if arguments.out else next_run_directory(_run_name(data.name))
     return Job(checkpoint_path(folder), trainer, run, parts)
+
+
+def _check_target(data: Dataset, source: str) -> None:
+    """DataError where there is nothing to learn: values that are the same in every row."""
+    assert data.y is not None
+    if data.task == "regression" and len(data) > 1:
+        for k, name in enumerate(data.target_names or [f"{k} of y" for k in range(data.n_outputs)]):
+            if (data.y[:, k] == data.y[0, k]).all():
+                raise DataError(
+                    f"{source}: column {name!r}: expected a target that varies, got {data.y[0, k]:g} in every row; "
+                    "name another target"
+                )
 
 
 def _split(arguments: argparse.Namespace, data: Dataset, options: Options) -> tuple[Dataset, Dataset | None]:
@@ -110,7 +132,7 @@ def _parts(
 
 
 def _trainer(run: Run, options: Options) -> Trainer:
-    widths = [run.n_features, *options["hidden"], run.n_outputs]
+    widths = [run.inputs.width, *options["hidden"], run.n_outputs]
     with in_memory(widths, "hidden"):
         net = Network(
             widths,
@@ -147,6 +169,8 @@ def _resumed(arguments: argparse.Namespace) -> Job:
         task=None if run.classes else run.task,
         classes=run.classes,
         feature_names=run.feature_names,
+        kinds=run.kinds,
+        typed=True,
         data_dir=data_dir(arguments, run.options),
     )
     check_same_data(run.data, data, arguments.data)
@@ -154,43 +178,3 @@ def _resumed(arguments: argparse.Namespace) -> Job:
     trainer.total_steps = options["epochs"] * updates_per_epoch(options, run.data["train"])
     part, held_out = split(data, options["val"], seed=options["seed"])
     return Job(path, trainer, run, _parts(run, trainer, arguments.data, part, held_out, data.test))
-
-
-def _print_head(job: Job, arguments: argparse.Namespace) -> None:
-    run, trainer, options = job.run, job.trainer, job.run.options
-    what = counted(run.n_outputs, "class" if run.classes else "target")
-    parts = f"{number(run.data['train'])} to train, {number(run.data['validation'])} to validate"
-    if options["val"] == 0 and arguments.val is None and not arguments.resume:
-        few = run.data["rows"] < LEAST_ROWS_TO_SPLIT
-        parts += f" ({f'fewer than {LEAST_ROWS_TO_SPLIT} rows' if few else 'hardly any class has two rows'})"
-    test = f"; test part of {counted(len(job.test), 'row')} kept for the end" if job.test else ""
-    print(
-        f"data      {arguments.data}: {counted(run.data['rows'], 'row')}, {counted(run.n_features, 'feature')}, {what}"
-    )
-    print(f"parts     {parts}{test}")
-    print(device_line(trainer.net.backend, arguments.device or options["device"]))
-    print(network_line(trainer.net))
-    length = f"{counted(options['epochs'], 'epoch')}, {counted(trainer.total_steps or 0, 'update')}"
-    print(
-        f"training  {options['loss']}, {options['optimizer']}, {options['schedule']}, lr {options['lr']:g}, batch "
-        f"{options['batch_size']}, {length}, seed {options['seed']}"
-    )
-    at = f", going on after epoch {trainer.epoch}" if arguments.resume else ""
-    print(f"run       {job.folder}{at}", flush=True)
-
-
-def _print_end(job: Job, arguments: argparse.Namespace) -> None:
-    """The scores in the units of the data: of the fixed test part where there is one, else of the validation part."""
-    if job.test is not None:
-        print_scores(
-            score(job.trainer, job.run, *job.run.examples(job.test, arguments.data, job.trainer.net.dtype)),
-            "test ",
-        )
-    elif job.held_out is not None:
-        print_scores(score(job.trainer, job.run, *job.held_out), "validation ")
-    data = shlex.quote(arguments.data)
-    folder = shlex.quote(str(job.folder))
-    print(f"run {job.folder}", flush=True)
-    if not arguments.quiet:
-        print(f"  gpubp evaluate {folder} {data}")
-        print(f"  gpubp predict {folder} {data} -o predictions.csv", flush=True)

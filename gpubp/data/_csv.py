@@ -1,12 +1,10 @@
-"""Read a .csv file: one header line, then numbers; a bad cell is named by line and column."""
+"""Read a .csv file into a table: a column of numbers, dates or categories by its cells, a bad cell by its place."""
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -14,28 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.data._files import LARGEST, existing_file, listing, quoted, unreadable
-from gpubp.errors import DataError, counted
+from gpubp.data._cells import MISSING_TEXT, Fault, column_of, numbers_of
+from gpubp.data._columns import Choice
+from gpubp.data._csv_rows import Header, Row, csv_rows
+from gpubp.data._table import Column, Kind, Table
+from gpubp.errors import DataError
 
 Array = NDArray[Any]
-Row = list[str]
-# From the header, the positions of the feature columns and of the target columns.
-Choice = tuple[Sequence[int], Sequence[int]]
-
-_CHUNK = 8192  # rows that are held as text at a time
-_MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
-_MISSING_TEXT = {"", "na", "n/a", "nan", "null"}
 
 
 @dataclass(frozen=True)
-class Table:
-    """Feature columns as float64 (n, n_features), target columns as text, and the line of each row."""
+class Sheet:
+    """What was read of a .csv file: features, targets and ids as text, and the line of each row."""
 
     path: Path
-    x: Array
-    feature_names: tuple[str, ...]
+    table: Table
     targets: tuple[Row, ...]
     target_names: tuple[str, ...]
+    id_name: str | None
+    ids: Row | None
     lines: list[int]
 
     def place(self, row: int, column: str) -> str:
@@ -43,166 +38,125 @@ class Table:
         return f"line {self.lines[row]}, column {column!r}"
 
 
-def read_csv(path: Path, choose: Callable[[tuple[str, ...]], Choice]) -> Table:
+class _Mixed(Exception):
+    """A column of another kind whose first cells were numbers, and were kept as such."""
+
+    def __init__(self, name: str, kind: Kind) -> None:
+        super().__init__(name)
+        self.name, self.kind = name, kind
+
+
+def read_csv(path: Path, choose: Callable[[Path, Header], Choice]) -> Sheet:
     """The columns that `choose` picks from the header; all other columns are ignored."""
-    existing_file(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = _header(path, reader)
-            features, targets = choose(header)
-            return _body(path, reader, header, features, targets)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: expected UTF-8 text, got other bytes ({error.reason}); save the file as UTF-8 CSV."
-        ) from None
-    except csv.Error as error:
-        raise DataError(
-            f"{path}: line {reader.line_num}: expected CSV, got a line that is none ({error}); "
-            "check its quotes."
-        ) from None
-    except OSError as error:
-        raise unreadable(path, error) from None
+    found: dict[str, Kind] = {}
+    while True:
+        try:
+            return _read(path, choose, found)
+        except _Mixed as mixed:  # its numbers must stay as they were written
+            found[mixed.name] = mixed.kind
 
 
-def numbers(table: Table, which: int) -> Array:
+def numbers(sheet: Sheet, which: int) -> Array:
     """Target column `which` as float64 (n,); DataError at the first cell that is no finite number."""
-    cells, name = table.targets[which], table.target_names[which]
-    return _floats(cells, 1, lambda row, _: f"{table.path}: {table.place(row, name)}")[:, 0]
+    cells, name = sheet.targets[which], sheet.target_names[which]
+    collected = _Cells(name, "number")
+    collected.add(cells)
+    try:
+        values = collected.column().values
+    except Fault as fault:
+        raise fault.error(f"{sheet.path}: {sheet.place(fault.row, name)}") from None
+    if np.isnan(values).any():
+        row = int(np.isnan(values).argmax())
+        raise _missing(sheet, row, name, "a number", cells[row].strip())
+    return values
 
 
-def check_text(table: Table, which: int) -> Row:
+def check_text(sheet: Sheet, which: int) -> Row:
     """Target column `which` as stripped text; DataError at the first missing cell."""
-    cells = [cell.strip() for cell in table.targets[which]]
-    for token in _MISSING_TEXT & {cell.lower() for cell in set(cells)}:
-        row = next(i for i, cell in enumerate(cells) if cell.lower() == token)
-        raise DataError(
-            f"{table.path}: {table.place(row, table.target_names[which])}: expected a label, "
-            f"got a missing one ({cells[row]!r}); fill it in or drop the row."
-        )
+    cells, name = [cell.strip() for cell in sheet.targets[which]], sheet.target_names[which]
+    missing = {cell for cell in set(cells) if cell.lower() in MISSING_TEXT}
+    if missing:
+        row = next(i for i, cell in enumerate(cells) if cell in missing)
+        raise _missing(sheet, row, name, "a label", cells[row])
     return cells
 
 
-def is_number(cell: str) -> bool:
-    """Whether a cell is written as a number (NaN and infinity count); 1_000 does not."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell
+class _Cells:
+    """A column of cells, collected a chunk at a time: numbers while all of them are, else codes of their texts."""
+
+    def __init__(self, name: str, kind: Kind | None) -> None:
+        self.name, self.kind = name, kind
+        self.numbers: list[Array] = []
+        self.codes: list[Array] = []
+        self.index: defaultdict[str, int] = defaultdict()
+        self.index.default_factory = self.index.__len__
+        self.as_numbers = kind in (None, "number")
+
+    def add(self, cells: Sequence[str]) -> None:
+        if self.as_numbers:
+            values = numbers_of(cells)
+            if values is not None:
+                self.numbers.append(values)
+                return
+            self.as_numbers = False
+        self.codes.append(np.fromiter(map(self.index.__getitem__, cells), np.int32, len(cells)))
+
+    def column(self) -> Column:
+        """The column; Fault for a cell that does not fit it, _Mixed where numbers turned out to be categories."""
+        values = np.concatenate([np.empty(0), *self.numbers])
+        if not self.codes:
+            return Column(self.name, "number", values)
+        # Cells that were read as numbers stand before the others; where they were missing, nothing is lost.
+        known = int(np.isfinite(values).sum())
+        codes = np.concatenate([np.full(len(values), -1, np.int32), *self.codes])
+        column = column_of(self.name, list(self.index), codes, self.kind, known)
+        if known:
+            raise _Mixed(self.name, column.kind)
+        return column
 
 
-def _header(path: Path, reader: Any) -> tuple[str, ...]:
-    """The names in line 1, checked."""
-    names = tuple(cell.strip() for cell in next(reader, []))
-    if any("\0" in name for name in names):
-        raise DataError(f"{path}: expected a text file, got binary data; save it as CSV.")
-    if not any(names):
-        raise DataError(f"{path}: line 1: expected column names, got a blank line; add a header line.")
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        raise DataError(
-            f"{path}: line 1: expected names separated by commas, got {quoted(names[0])}; use commas."
-        )
-    if "" in names:
-        raise DataError(
-            f"{path}: line 1: expected a name for every column, got none for column {names.index('') + 1}; "
-            "name it, or leave the column out (pandas: to_csv(..., index=False))."
-        )
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    counting = [str(i) for i in range(len(names) + 1)]
-    if all(map(is_number, names)) and list(names) not in (counting[:-1], counting[1:]):
-        raise DataError(
-            f"{path}: line 1: expected column names, got numbers ({listing(names, 3)}); "
-            "add a header line above the data."
-        )
-    if twice:
-        raise DataError(
-            f"{path}: line 1: expected distinct column names, got {twice[0]!r} more than once; rename one."
-        )
-    return names
-
-
-def _body(
-    path: Path, reader: Any, header: tuple[str, ...], features: Sequence[int], targets: Sequence[int]
-) -> Table:
-    """Everything below the header, converted chunk by chunk so that wide files fit in memory."""
-    blocks: list[Array] = []
-    columns: tuple[Row, ...] = tuple([] for _ in targets)
-    lines: list[int] = []
-    pick = _picker(features)
-    for rows, at in _chunks(path, reader, len(header)):
-
-        def place(row: int, column: int, at: list[int] = at) -> str:
-            return f"{path}: line {at[row]}, column {header[features[column]]!r}"
-
-        blocks.append(_floats(list(chain.from_iterable(map(pick, rows))), len(features), place))
-        for column, position in zip(columns, targets, strict=True):
-            column.extend(map(itemgetter(position), rows))
-        lines.extend(at)
+def _read(path: Path, choose: Callable[[Path, Header], Choice], found: Mapping[str, Kind]) -> Sheet:
+    with csv_rows(path) as (header, chunks):
+        choice = choose(path, header)
+        kinds = {**found, **choice.kinds}
+        columns = [_Cells(header[i], kinds.get(header[i])) for i in choice.features]
+        texts: list[Row] = [[] for _ in choice.texts]
+        lines: list[int] = []
+        for rows, at in chunks:
+            by_column = list(zip(*rows, strict=True))
+            for column, i in zip(columns, choice.features, strict=True):
+                column.add(by_column[i])
+            for text, i in zip(texts, choice.texts, strict=True):
+                text.extend(map(itemgetter(i), rows))
+            lines.extend(at)
     if not lines:
         raise DataError(f"{path}: expected data below the header, got no line; add some rows.")
-    names = tuple(header[i] for i in features), tuple(header[i] for i in targets)
-    return Table(path, np.concatenate(blocks), names[0], columns, names[1], lines)
+    table = Table(tuple(_finished(path, lines, column, choice.as_trained) for column in columns))
+    ids = texts.pop() if choice.id is not None else None
+    names = tuple(header[i] for i in choice.targets)
+    return Sheet(path, table, tuple(texts), names, choice.id_name(header), ids, lines)
 
 
-def _chunks(path: Path, reader: Any, width: int) -> Iterator[tuple[list[Row], list[int]]]:
-    """(rows, the line where each starts) a chunk at a time; only blank lines at the end may be ragged."""
-    rows: list[Row] = []
-    lines: list[int] = []
-    line, blank = reader.line_num + 1, 0
-    for row in reader:
-        if len(row) != width or blank:
-            if not row or (len(row) == 1 and not row[0].strip()):
-                blank = blank or line
-            elif blank:
-                raise DataError(
-                    f"{path}: line {blank}: expected {counted(width, 'cell')}, got a blank line; remove the line."
-                )
-            else:
-                raise DataError(
-                    f"{path}: line {line}: expected {counted(width, 'cell')} as in the header, got {len(row)}; "
-                    "add or remove cells, and quote those that contain commas."
-                )
-        else:
-            rows.append(row)
-            lines.append(line)
-            if len(rows) == _CHUNK:
-                yield rows, lines
-                rows, lines = [], []
-        line = reader.line_num + 1
-    if rows:
-        yield rows, lines
-
-
-def _picker(features: Sequence[int]) -> Callable[[Row], Sequence[str]]:
-    """What takes the feature cells out of a row."""
-    if len(features) == 1:
-        only = features[0]
-        return lambda row: (row[only],)
-    return itemgetter(*features)
-
-
-def _floats(cells: Row, width: int, place: Callable[[int, int], str]) -> Array:
-    """Cells in row order as float64 (n, width) up to LARGEST; a bad one is looked for once the fast way fails."""
+def _finished(path: Path, lines: list[int], cells: _Cells, as_trained: bool) -> Column:
+    """The column of these cells; its Fault as a DataError that names file, line and column."""
     try:
-        block = np.fromiter(map(float, cells), np.float64, len(cells))
-        # float() takes 1_000, which no CSV means; NaN, infinity and what is too large are looked up below.
-        if (np.abs(block) <= LARGEST).all() and "_" not in "".join(cells):
-            return block.reshape(-1, width)
-    except ValueError:
-        pass
-    for i, cell in enumerate(cells):
-        text, expected = cell.strip(), "a number"
-        if text.lower() in _MISSING:
-            got, cure = f"a missing one ({text!r})", "fill it in or drop the row"
-        elif not is_number(text):
-            got, cure = f"text {quoted(text)}", "fix the cell, or encode or leave out the column"
-        elif not np.isfinite(float(text)):
-            got, cure = text, "replace it by a finite number or drop the row"
-        elif abs(float(text)) > LARGEST:
-            expected = f"a number of at most {LARGEST:g}"
-            got, cure = text, "fix the cell, or rescale the column"
-        else:
-            continue
-        raise DataError(f"{place(*divmod(i, width))}: expected {expected}, got {got}; {cure}.")
-    raise AssertionError("unreachable: a cell failed and none is bad")
+        return cells.column()
+    except Fault as fault:
+        place = f"{path}: line {lines[fault.row]}, column {cells.name!r}"
+        raise fault.error(place, cells.name, as_trained=as_trained) from None
+
+
+def check_some(sheet: Sheet) -> None:
+    """DataError where a target column has no value at all."""
+    for cells, name in zip(sheet.targets, sheet.target_names, strict=True):
+        if all(cell.strip().lower() in MISSING_TEXT for cell in cells):
+            raise DataError(
+                f"{sheet.path}: column {name!r}: expected a target, got missing cells only; name another."
+            )
+
+
+def _missing(sheet: Sheet, row: int, name: str, expected: str, cell: str) -> DataError:
+    return DataError(
+        f"{sheet.path}: {sheet.place(row, name)}: expected {expected}, got a missing one ({cell!r}); "
+        "fill it in or drop the row."
+    )

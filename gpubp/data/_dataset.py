@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from gpubp.data._table import Table
+
 Array = NDArray[Any]
 Task = Literal["classification", "regression"]
 Classes = tuple[int | float | str, ...]
@@ -17,13 +19,14 @@ Classes = tuple[int | float | str, ...]
 class Dataset:
     """Rows of examples and what is to be predicted for each.
 
-    x (n, n_features) is float32, or float64 where the source was 64-bit numbers or text. y is int64
+    x (n, n_features) is float32, or float64 where the source was 64-bit numbers or text, or a Table where it has
+    categories or missing cells. y is int64
     labels 0..k-1 of shape (n,) that index `classes`, or floats (n, n_outputs) for regression, or None.
     `test` is the fixed test part of a named set; it is never part of x.
     """
 
     name: str
-    x: Array
+    x: Array | Table
     y: Array | None
     task: Task
     classes: Classes | None = None
@@ -49,5 +52,6 @@ class Dataset:
 
     def take(self, rows: Array, *, keep_test: bool = True) -> Dataset:
         """The data set of these rows, in this order; the test part stays with it if asked."""
+        x = self.x.take(rows) if isinstance(self.x, Table) else self.x[rows]
         y = None if self.y is None else self.y[rows]
-        return dataclasses.replace(self, x=self.x[rows], y=y, test=self.test if keep_test else None)
+        return dataclasses.replace(self, x=x, y=y, test=self.test if keep_test else None)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,60 +11,81 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.data import validate
-from gpubp.data._arrays import npy_pair, read_npy, read_npz
-from gpubp.data._columns import prediction_columns, training_columns
-from gpubp.data._csv import read_csv
+from gpubp.data._arrays import read_npy, read_npz
+from gpubp.data._columns import Names, Wanted
 from gpubp.data._dataset import Dataset, Task
-from gpubp.data._files import LARGEST, existing_file
+from gpubp.data._files import LARGEST
 from gpubp.data._idx import labels_beside, read_idx_images, read_idx_labels
-from gpubp.data._named import NAMED_SETS, named_set, scaled_images
-from gpubp.data._targets import checked_task, csv_target, encode
-from gpubp.errors import ConfigError, DataError, InputError, counted, nearest
+from gpubp.data._named import named_set, scaled_images
+from gpubp.data._source import TABLES, Source, resolve
+from gpubp.data._table import Kind, Table
+from gpubp.data._tables import read_rows, table_set
+from gpubp.data._targets import checked_task, encode
+from gpubp.errors import ConfigError, DataError, InputError, counted
 
 Array = NDArray[Any]
-Source = str | os.PathLike[str]
-
-_FORMATS = ".npz, .npy, .csv, or idx images such as train-images-idx3-ubyte.gz"
 
 
 class Features(NamedTuple):
     """What `load_features` returns: x (n, n_features), and its column names where the source has them."""
 
-    x: Array
+    x: Array | Table
     feature_names: tuple[str, ...] | None
+
+
+class Rows(NamedTuple):
+    """What `load_rows` returns: x, its column names, and what the rows are called: a name and a text for each."""
+
+    x: Array | Table
+    feature_names: tuple[str, ...] | None
+    id_name: str | None
+    ids: list[str] | None
 
 
 def load(
     source: Source,
     *,
-    target: str | Sequence[str] | None = None,
+    target: Names | None = None,
     task: str | None = None,
     data_dir: str | Path | None = None,
     classes: Sequence[Any] | None = None,
     feature_names: Sequence[str] | None = None,
     n_features: int | None = None,
+    categorical: Names = (),
+    drop: Names = (),
+    kinds: Mapping[str, Kind] | None = None,
+    typed: bool = False,
 ) -> Dataset:
     """The data set that `source` names, with its target encoded.
 
     source is "digits", "mnist", "fashion-mnist" (these have a fixed `test` part), or a file:
     .npz with arrays x and y; .npy, a pair NAME_x.npy and NAME_y.npy given as either one, or "X.npy,Y.npy";
-    .csv with one header line, the target in the last column unless `target` names it (several names, as a
+    .csv with one header line, or .parquet, the target in the last column unless `target` names it (several names, as a
     sequence or separated by commas, for regression); idx images with their labels file beside them.
     Numbers beyond 1e100 in size are refused: their squares would not fit.
     Byte images (idx, or uint8 arrays of 3 dimensions or more) are divided by 255 and flattened.
 
+    Of a .csv or .parquet file x is an array where every cell is a number, and a `Table` where some are categories or
+    missing (or always, with `typed`): an `Encoder`, fitted on the part to train, makes an array of it. categorical
+    names columns to read as categories though they hold numbers, drop those to leave out.
+
     task None is inferred: see `infer_task`. classes, from a trained run, are the labels to encode with; a
-    label that is not among them is an InputError. feature_names picks CSV columns; n_features is checked.
-    data_dir holds mnist/ and fashion-mnist/, or the files of the set itself; default: GPUBP_DATA_DIR, else
-    they are downloaded. Raises DataError for a file that is not what it should be, ConfigError for an
-    unknown name.
+    label that is not among them is an InputError. feature_names and kinds, from its encoder, pick the columns and say
+    how to read them; n_features is checked. data_dir holds mnist/ and fashion-mnist/, or the files of the set itself;
+    default: GPUBP_DATA_DIR, else they are downloaded. Raises DataError for a file that is not what it should be,
+    ConfigError for an unknown name.
     """
     wanted = checked_task(task, classes)
-    kind, path, y_path = _resolve(source)
-    if kind == "csv":
-        data = _load_csv(path, target, wanted, classes, feature_names)
-    elif target is not None:
-        raise ConfigError(f"target: expected none, got {target!r} for {source}; only .csv has named columns.")
+    kind, path, y_path = resolve(source)
+    if kind in TABLES:
+        columns = Wanted(target, drop, categorical, feature_names, kinds)
+        data = _plain(table_set(kind, path, columns, wanted, classes), typed)
+    elif target is not None or drop or categorical:
+        name = "target" if target is not None else "drop" if drop else "categorical"
+        raise ConfigError(
+            f"{name}: expected none, got {target or drop or categorical!r} for {source}; "
+            "only .csv and .parquet have named columns."
+        )
     elif kind == "named":
         data = _load_named(str(path), data_dir, wanted, classes)
     else:
@@ -85,74 +105,56 @@ def load_features(
     """The rows of `source` to predict for; a target may be absent and is ignored where present.
 
     Sources are those of `load`; an .npz needs only x, a single .npy is x, idx images need no labels, and
-    of a named set this is the test part. CSV columns are picked by feature_names; without names all
+    of a named set this is the test part. Columns of a table are picked by feature_names; without names all
     columns count, the last one left out where there is exactly one more than n_features (a target).
     Raises DataError where a column is missing or the number of features is not n_features.
     """
-    kind, path, _ = _resolve(source, pair=False)
-    names: tuple[str, ...] | None = None
-    if kind == "csv":
-        table = read_csv(path, lambda header: prediction_columns(path, header, feature_names, n_features))
-        x, names = table.x, table.feature_names
-    elif kind == "named":
-        x = named_set(str(path), data_dir, ("test",))["test"][0]
-    elif kind == "npz":
-        x = _rows(read_npz(path, with_y=False)[0], str(path))
-    elif kind == "npy":
-        x = _rows(read_npy(path), str(path))
-    else:
-        x = _rows(read_idx_images(path), str(path))
-    _check_count(x.shape[1], n_features, str(path))
-    return Features(x, names)
+    rows = load_rows(source, feature_names=feature_names, n_features=n_features, data_dir=data_dir)
+    return Features(rows.x, rows.feature_names)
 
 
-def _resolve(source: Any, *, pair: bool = True) -> tuple[str, Path, Path | None]:
-    """(kind, name or path, path of y for .npy) of a source; ConfigError or DataError where it is none."""
-    if isinstance(source, str) and source in NAMED_SETS:
-        return "named", Path(source), None
-    if not isinstance(source, (str, os.PathLike)) or not os.fspath(source):
-        raise ConfigError(f"data: expected a name or a path, got {source!r}; try {NAMED_SETS[0]!r}.")
-    text = os.fspath(source)
-    both = [part.strip() for part in text.split(",")]
-    if len(both) == 2 and all(part.endswith(".npy") for part in both) and not Path(text).exists():
-        return "npy", existing_file(Path(both[0])), existing_file(Path(both[1]))
-    path = Path(text)
-    if path.name == text and not path.suffix and not path.exists():
-        close = nearest(text, NAMED_SETS)
-        hint = f"did you mean {close!r}?" if close else f"choose one, or give a file ({_FORMATS})."
+def load_rows(
+    source: Source,
+    *,
+    feature_names: Sequence[str] | None = None,
+    n_features: int | None = None,
+    data_dir: str | Path | None = None,
+    kinds: Mapping[str, Kind] | None = None,
+    id: str | None = None,
+    typed: bool = False,
+) -> Rows:
+    """`load_features` with what a table calls its rows: its column `id`, or one of a customary name such as id.
+
+    kinds, from the encoder of a trained run, say how to read the columns; x is a Table as in `load`.
+    """
+    kind, path, _ = resolve(source, pair=False)
+    if kind in TABLES:
+        columns = Wanted(feature_names=feature_names, kinds=kinds, id=id, n_features=n_features)
+        table, id_name, ids = read_rows(kind, path, columns)
+        rows = Rows(table if typed or not table.is_numeric() else table.matrix(), table.names, id_name, ids)
+    elif id is not None:
         raise ConfigError(
-            f"unknown data: expected one of {', '.join(NAMED_SETS)} or a file, "
-            f"got {text!r}, and no such file exists; {hint}"
+            f"id: expected none, got {id!r} for {source}; only .csv and .parquet have named columns."
         )
-    existing_file(path)
-    kind = path.suffix.lower().lstrip(".")
-    if kind == "npy" and (pair or path.stem.lower() == "y" or path.stem.lower()[-2:] in ("_y", "-y", ".y")):
-        x_path, y_path = npy_pair(path)
-        return kind, existing_file(x_path), existing_file(y_path)
-    if kind in ("csv", "npz", "npy"):
-        return kind, path, None
-    if "ubyte" in path.name or "idx" in path.name or kind == "gz":
-        return "idx", path, None
-    raise DataError(f"{path}: expected {_FORMATS}, got another kind of file; convert it to one of these.")
+    else:
+        rows = Rows(_features(kind, path, data_dir), None, None, None)
+    _check_count(rows.x.shape[1], n_features, str(path))
+    return rows
 
 
-def _load_csv(
-    path: Path,
-    target: str | Sequence[str] | None,
-    task: Task | None,
-    classes: Sequence[Any] | None,
-    feature_names: Sequence[str] | None,
-) -> Dataset:
-    """A data set of CSV columns."""
-    table = read_csv(path, lambda header: training_columns(path, header, target, feature_names))
-    y, found, labels = encode(
-        csv_target(table, task, classes),
-        task=task,
-        classes=classes,
-        source=str(path),
-        place=lambda row: table.place(row, table.target_names[0]),
-    )
-    return Dataset(path.stem, table.x, y, found, labels, table.feature_names, table.target_names)
+def _plain(data: Dataset, typed: bool) -> Dataset:
+    """The data set with an array for x where the table is one of numbers alone."""
+    assert isinstance(data.x, Table)
+    return data if typed or not data.x.is_numeric() else dataclasses.replace(data, x=data.x.matrix())
+
+
+def _features(kind: str, path: Path, data_dir: str | Path | None) -> Array:
+    """x of a source without named columns."""
+    if kind == "named":
+        return named_set(str(path), data_dir, ("test",))["test"][0]
+    if kind == "npz":
+        return _rows(read_npz(path, with_y=False)[0], str(path))
+    return _rows(read_npy(path) if kind == "npy" else read_idx_images(path), str(path))
 
 
 def _load_named(

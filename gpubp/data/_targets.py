@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.data import validate
-from gpubp.data._csv import Table, check_text, is_number, numbers
+from gpubp.data._cells import is_number
+from gpubp.data._csv import Sheet, check_some, check_text, numbers
 from gpubp.data._dataset import Classes, Task
 from gpubp.data._files import LARGEST, listing, quoted
+from gpubp.data._parquet import Group
 from gpubp.errors import ConfigError, DataError, InputError, unknown_name
 
 Array = NDArray[Any]
@@ -93,28 +96,40 @@ def encode(
     return codes, chosen, distinct
 
 
-def csv_target(table: Table, task: Task | None, classes: Sequence[Any] | None) -> Array:
+def csv_target(sheet: Sheet, task: Task | None, classes: Sequence[Any] | None) -> Array:
     """The target columns as an array: floats where all cells are numbers, text where labels are text."""
-    if len(table.targets) > 1:
-        if task == "classification":
-            raise ConfigError(
-                f"target: expected one column of labels, got {listing(table.target_names)}; name one."
-            )
-        return np.stack([numbers(table, i) for i in range(len(table.targets))], axis=1)
+    _check_one(sheet.target_names, task)
+    check_some(sheet)
+    if len(sheet.targets) > 1:
+        return np.stack([numbers(sheet, i) for i in range(len(sheet.targets))], axis=1)
     if task == "regression":
-        return numbers(table, 0)
+        return numbers(sheet, 0)
     if classes is not None and all(isinstance(c, str) for c in classes):
-        return np.array(check_text(table, 0))
-    numeric = sum(map(is_number, table.targets[0]))
-    if classes is not None and numeric < len(table.lines):
+        return np.array(check_text(sheet, 0))
+    numeric = sum(map(is_number, sheet.targets[0]))
+    if classes is not None and numeric < len(sheet.lines):
         known = set(classes)
-        for row, cell in enumerate(check_text(table, 0)):
+        for row, cell in enumerate(check_text(sheet, 0)):
             if cell not in known and not (is_number(cell) and float(cell) in known):
-                raise _not_among(classes, cell, str(table.path), table.place(row, table.target_names[0]))
+                raise _not_among(classes, cell, str(sheet.path), sheet.place(row, sheet.target_names[0]))
     # A column of numbers with a few cells of something else is a column with a fault, not labels.
-    if numeric == len(table.lines) or (task is None and 2 * numeric >= len(table.lines)):
-        return numbers(table, 0)
-    return np.array(check_text(table, 0))
+    if numeric == len(sheet.lines) or (task is None and 2 * numeric >= len(sheet.lines)):
+        return numbers(sheet, 0)
+    return np.array(check_text(sheet, 0))
+
+
+def joined_target(path: Path, group: Group, task: Task | None) -> Array:
+    """The target columns of a .parquet file as one array (n,), or (n, n_targets) of numbers."""
+    _check_one(group.target_names, task)
+    for values, name in zip(group.targets, group.target_names, strict=True):
+        if values.dtype.kind == "U" and (len(group.targets) > 1 or task == "regression"):
+            raise DataError(f"{path}: column {name!r}: expected numbers, got text; name another target.")
+    return group.targets[0] if len(group.targets) == 1 else np.stack(group.targets, axis=1)
+
+
+def _check_one(names: Sequence[str], task: Task | None) -> None:
+    if len(names) > 1 and task == "classification":
+        raise ConfigError(f"target: expected one column of labels, got {listing(names)}; name one.")
 
 
 def _values(y: Array, source: str) -> Array:

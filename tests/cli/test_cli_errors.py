@@ -11,7 +11,7 @@ import pytest
 
 RAGGED = "a,b,y\n1,2,0\n1,2\n"
 TEXT = "a,b,y\n1,2,0\n1,north,1\n"
-MISSING = "a,b,y\n1,2,0\n1,,1\n"
+INFINITE = "a,b,y\n1,2,0\n1,inf,1\n"
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ MISSING = "a,b,y\n1,2,0\n1,,1\n"
     [
         (RAGGED, "line 3"),
         (TEXT, "line 3, column 'b'"),
-        (MISSING, "line 3, column 'b'"),
+        (INFINITE, "line 3, column 'b'"),
         ("", "empty"),
         ("a,b,y\n", "no line"),
         ("1.5,2,7\n4,5,6\n7,8,9\n", "line 1"),

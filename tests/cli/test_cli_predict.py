@@ -32,7 +32,8 @@ def table(text):
 def test_classes_and_probabilities(gpubp, classifier, flowers_csv, tmp_path):
     rows = table(gpubp("predict", classifier, flowers_csv).out)
     names = ["probability_aa", "probability_bb", "probability_cc"]
-    assert list(rows[0]) == ["prediction", *names]
+    assert list(rows[0]) == ["row", "prediction", *names]
+    assert [row["row"] for row in rows] == [str(i) for i in range(60)]
     p = np.array([[float(row[name]) for name in names] for row in rows])
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
     assert [names[k][-2:] for k in p.argmax(axis=1)] == [row["prediction"] for row in rows]
@@ -55,7 +56,10 @@ def test_columns_are_found_by_name_and_the_target_may_be_missing(gpubp, classifi
     shuffled.write_text(
         "\n".join(f"{r[2]},7,{r[0]},{r[1]}" if i else "depth,id,length,width" for i, r in enumerate(rows))
     )
-    assert gpubp("predict", classifier, shuffled).out == gpubp("predict", classifier, flowers_csv).out
+    found, same = (table(gpubp("predict", classifier, path).out) for path in (shuffled, flowers_csv))
+    assert {row.pop("id") for row in found} == {"7"}
+    assert [row.pop("row") for row in same] == [str(i) for i in range(60)]
+    assert found == same
 
 
 def test_values_in_their_own_units(gpubp, regressor, line_csv):
@@ -101,7 +105,7 @@ def test_a_wild_prediction_scores_infinity_without_a_warning():
 def test_several_targets(gpubp, line_csv):
     assert gpubp("train", line_csv, "--target", "price,age", "--epochs", 2, "--out", "r").code == 0
     rows = table(gpubp("predict", "r", line_csv).out)
-    assert list(rows[0]) == ["prediction_price", "prediction_age"]
+    assert list(rows[0]) == ["row", "prediction_price", "prediction_age"]
     out = gpubp("evaluate", "r", line_csv).out
     assert "r2 of price" in out
     assert "mae of age" in out
@@ -130,7 +134,7 @@ def test_bad_data(gpubp, refused, classifier, flowers_csv, line_csv, tmp_path):
     other = tmp_path / "other.csv"
     other.write_text(text + "1,2,3,zz\n")
     assert "line 62" in refused("evaluate", classifier, other, naming=other)
-    other.write_text(text + "1,,3,aa\n")
+    other.write_text(text + "1,x,3,aa\n")
     assert "line 62, column 'width'" in refused("predict", classifier, other, naming=other)
     other.write_text(text + "1,1e300,3,aa\n")
     refused("predict", classifier, other, naming=other)

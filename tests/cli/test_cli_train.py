@@ -89,9 +89,9 @@ def test_scaling_is_learned_on_the_training_part_alone(gpubp, flowers_csv):
     _, _, found = run.load_run("r")
     loaded = data.load(flowers_csv)
     train, held_out = data.split(loaded, 0.5, seed=5)
-    np.testing.assert_allclose(found.inputs.mean, train.x.mean(axis=0))
-    np.testing.assert_allclose(found.inputs.scale, train.x.std(axis=0))
-    assert not np.allclose(found.inputs.mean, loaded.x.mean(axis=0))
+    np.testing.assert_allclose(found.inputs.standardizer.mean, train.x.mean(axis=0))
+    np.testing.assert_allclose(found.inputs.standardizer.scale, train.x.std(axis=0))
+    assert not np.allclose(found.inputs.standardizer.mean, loaded.x.mean(axis=0))
     assert (found.data["train"], found.data["validation"]) == (len(train), len(held_out))
 
 

@@ -71,7 +71,7 @@ def test_bad_classes(table, classes):
 def test_target_is_for_csv(tmp_path):
     np.savez(tmp_path / "d.npz", x=np.zeros((2, 1)), y=[0, 1])
     for source in (tmp_path / "d.npz", "digits"):
-        with pytest.raises(ConfigError, match=r"only \.csv has named columns"):
+        with pytest.raises(ConfigError, match=r"only \.csv and \.parquet have named columns"):
             load(source, target="y")
 
 

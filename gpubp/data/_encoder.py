@@ -1,0 +1,254 @@
+"""A table as an array: missing cells filled in, categories as numbers, as learned on the training part."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubp.data._columns import ID_NAMES, Names, split_names
+from gpubp.data._files import listing, quoted
+from gpubp.data._table import CATEGORY, KINDS, PLURAL, Column, Kind, Table
+from gpubp.errors import DataError, InputError, counted, nearest
+
+Array = NDArray[Any]
+Use = Literal["value", "one-hot", "ordinal"]
+
+FEW = 100  # categories of a column that become one column each without being asked for
+MOST = 10_000  # categories of a column that is asked for
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What becomes of one column.
+
+    value: the number, or `fill` where the cell is missing; then, with `flag`, 1 where it is and 0 elsewhere.
+    one-hot: for each category 1 where the cell holds it and 0 elsewhere; "" among them stands for a missing cell. A
+    cell that is none of them gives zeros.
+    ordinal: the number of the category, from 0 in the order of `categories`, and -1 for a cell that is none of them.
+    """
+
+    name: str
+    kind: Kind
+    use: Use
+    fill: float = 0.0
+    flag: bool = False
+    categories: tuple[str, ...] = ()
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether the training had missing cells here."""
+        return self.flag or "" in self.categories
+
+    @property
+    def labels(self) -> list[str]:
+        """What the numbers that it becomes are called."""
+        if self.use == "one-hot":
+            return [f"{self.name}={category or '(missing)'}" for category in self.categories]
+        return [self.name, f"{self.name}=(missing)"] if self.flag else [self.name]
+
+    def codes(self, column: Column) -> Array:
+        """Of each cell the number of its category here, -1 where it is none of them."""
+        index = {category: i for i, category in enumerate(self.categories)}
+        lookup = [index.get(category, -1) for category in column.categories]
+        return np.array([*lookup, index.get("", -1)], np.int64)[column.values]
+
+    def write(self, column: Column, out: Array) -> None:
+        """The numbers of a column, into out (n, len(labels))."""
+        if self.use == "value":
+            missing = column.missing()
+            out[:, 0] = np.where(missing, self.fill, column.values)
+            if self.flag:
+                out[:, 1] = missing
+        elif self.use == "ordinal":
+            out[:, 0] = self.codes(column)
+        else:
+            codes = self.codes(column)
+            rows = np.flatnonzero(codes >= 0)
+            out[:] = 0
+            out[rows, codes[rows]] = 1
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The encodings of the columns of a table, in order. `left_out` says why other columns have none."""
+
+    columns: tuple[Encoding, ...]
+    left_out: tuple[str, ...] = ()
+
+    @classmethod
+    def fit(cls, table: Table, *, categorical: Names = (), ordinal: Names = ()) -> Encoder:
+        """Numbers, dates and booleans keep their value; their median fills missing cells, which a flag tells.
+
+        Categories become one column each, or one number for all where `ordinal` names them. A column without a value,
+        one that numbers or names the rows, and one of more than 100 categories that is not named are left out.
+        InputError where no column is left, or a name is none.
+        """
+        numbered, named = (split_names(names, table.names) for names in (ordinal, categorical))
+        for name in [*numbered, *named]:
+            if name not in table.names:
+                close = nearest(name, table.names)
+                hint = f"did you mean {close!r}?" if close else "check the header."
+                raise InputError(f"expected a column {quoted(name)}, got {listing(table.names)}; {hint}")
+        found: list[Encoding] = []
+        left_out: list[str] = []
+        for column in table.columns:
+            why = None if column.name in (*numbered, *named) else _useless(column)
+            if why:
+                left_out.append(f"column {column.name!r} is left out: {why}")
+            else:
+                found.append(_encoding(column, ordinal=column.name in numbered))
+        if not found:
+            raise InputError(f"expected at least one column to learn from, got none; {'; '.join(left_out)}.")
+        return cls(tuple(found), tuple(left_out))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that are used."""
+        return tuple(encoding.name for encoding in self.columns)
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """The kind of each column."""
+        return {encoding.name: encoding.kind for encoding in self.columns}
+
+    @property
+    def labels(self) -> list[str]:
+        """What the numbers of a row are called."""
+        return [label for encoding in self.columns for label in encoding.labels]
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether there is more to it than numbers without a gap."""
+        return any(encoding.kind != "number" or encoding.has_missing for encoding in self.columns)
+
+    @property
+    def measured(self) -> Array:
+        """A mask over the numbers of a row: those that measure something, where the others are 0 or 1."""
+        return np.array(
+            [
+                k == 0 and (encoding.use == "ordinal" or encoding.kind in ("number", "date"))
+                for encoding in self.columns
+                for k in range(len(encoding.labels))
+            ]
+        )
+
+    def transform(self, table: Table) -> Array:
+        """The table as float64 (n, len(labels)). DataError where a column is missing or of another kind."""
+        for name, kind in self.kinds.items():
+            got = next((column.kind for column in table.columns if column.name == name), None)
+            if got != kind:
+                raise DataError(
+                    f"column {name!r}: expected {PLURAL[kind]} as in training, got "
+                    f"{'no such column' if got is None else PLURAL[got]}; use data as in the training."
+                )
+        x = np.empty((len(table), len(self.labels)))
+        start = 0
+        for encoding, column in zip(self.columns, table.select(self.names).columns, strict=True):
+            width = len(encoding.labels)
+            encoding.write(column, x[:, start : start + width])
+            start += width
+        return x
+
+    def unknown(self, table: Table) -> list[str]:
+        """For each column with cells unlike those of the training: how many, and what they count as."""
+        found = []
+        for encoding, column in zip(self.columns, table.select(self.names).columns, strict=True):
+            if encoding.kind != CATEGORY:
+                n = 0 if encoding.flag else int(column.missing().sum())
+                if n:
+                    found.append(
+                        f"{encoding.name!r}: {counted(n, 'missing cell')} taken as {encoding.fill:g}, the median"
+                    )
+                continue
+            strange = encoding.codes(column) < 0
+            n = int(strange.sum())
+            if n:
+                codes = np.unique(column.values[strange])
+                texts = [quoted(column.categories[code]) if code >= 0 else "none" for code in codes.tolist()]
+                found.append(
+                    f"{encoding.name!r}: {counted(n, 'cell')} of unknown category ({listing(texts, 3)}) taken as "
+                    f"{'-1' if encoding.use == 'ordinal' else 'none of the known'}"
+                )
+        return found
+
+    # out and in
+
+    def arrays(self) -> dict[str, Array]:
+        """What a checkpoint stores beside `plain`: {"fill": float64 (n_columns,)}."""
+        return {"fill": np.array([encoding.fill for encoding in self.columns], np.float64)}
+
+    def plain(self) -> list[dict[str, Any]]:
+        """All but the arrays, JSON-able."""
+        columns = (dataclasses.asdict(encoding) for encoding in self.columns)
+        return [{key: value for key, value in column.items() if key != "fill"} for column in columns]
+
+    @classmethod
+    def from_plain(cls, plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Any]) -> Encoder:
+        """The encoder whose `plain()` and `arrays()` these are; InputError where they cannot be."""
+        fills = np.asarray(arrays["fill"], np.float64)
+        if fills.shape != (len(plain),) or not len(plain) or not np.isfinite(fills).all():
+            raise InputError("encoder: expected a finite fill for each column; fit it again.")
+        columns = [
+            Encoding(**{**column, "fill": fill, "categories": tuple(column["categories"])})
+            for column, fill in zip(plain, fills.tolist(), strict=True)
+        ]
+        for c in columns:
+            texts = all(isinstance(text, str) for text in (c.name, *c.categories))
+            encoded = (c.kind == CATEGORY) == (c.use != "value") == bool(c.categories)
+            if c.kind not in KINDS or c.use not in get_args(Use) or not texts or not encoded:
+                raise InputError(f"encoder: column {c.name!r}: expected one as it was stored; fit it again.")
+        return cls(tuple(columns))
+
+
+def _useless(column: Column) -> str | None:
+    """Why a column is nothing to learn from, or None."""
+    present = column.values[~column.missing()]
+    if not len(present):
+        return "no row to train with has a value in it"
+    distinct = len(np.unique(present))
+    whole = column.kind == CATEGORY or (
+        column.kind == "number" and bool((present == np.floor(present)).all())
+    )
+    if column.name.lower() in ID_NAMES and whole and distinct == len(column) > 1:
+        return "it numbers the rows (rename it to keep it)"
+    if column.kind == CATEGORY and distinct > FEW:
+        name = repr(column.name)
+        return (
+            f"it holds {distinct:,} different texts in {counted(len(column), 'row')} (categorical={name} or "
+            f"ordinal={name} keeps it)"
+        )
+    return None
+
+
+def _encoding(column: Column, *, ordinal: bool) -> Encoding:
+    """What becomes of a column, learned from its cells."""
+    missing = column.missing()
+    if column.kind != CATEGORY:
+        median = float(np.median(column.values[~missing]))
+        fill = np.floor(median) if column.kind == "boolean" else median
+        return Encoding(column.name, column.kind, "value", float(fill), bool(missing.any()))
+    kept = [column.categories[code] for code in np.unique(column.values[~missing]).tolist()]
+    if ordinal and all(map(_is_finite_number, kept)):
+        kept.sort(key=float)
+    else:
+        kept.sort()
+    if missing.any():
+        kept.append("")
+    if len(kept) > MOST and not ordinal:
+        raise InputError(
+            f"column {column.name!r}: expected at most {MOST:,} categories, got {len(kept):,}; "
+            f"use ordinal={column.name!r} or drop={column.name!r}."
+        )
+    return Encoding(column.name, column.kind, "ordinal" if ordinal else "one-hot", categories=tuple(kept))
+
+
+def _is_finite_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
