@@ -1,12 +1,12 @@
 """California housing as a user trains it: one command with its defaults, scored on rows that it never saw.
 
-    python bench/housing.py [--data housing.csv] [--seeds 5] [--peers] [--out bench/results/housing.json]
+    python bench/housing.py [--data housing.csv] [--seeds 5] [--only PART] [--out bench/results/housing.json]
 
 For each seed a fifth of the lines of the file is held out before anything else: `gpubp train` gets a file with the
 others, `gpubp evaluate` the held-out file. "by seed" draws the fifth anew for each seed; "never tuned on" is one fixed
-fifth, whose rows took no part when the defaults for tables were chosen. Peers are scikit-learn's MLP and gradient
-boosting with their defaults, on the same lines: medians fill missing cells, categories become columns, the MLP's inputs
-and target are standardized.
+fifth, whose rows took no part when the defaults for tables were chosen. "peers" are scikit-learn's MLP and gradient
+boosting with their defaults, on the lines of "by seed": medians fill missing cells, categories become columns, the
+MLP's inputs and target are standardized.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import machine
 import numpy as np
 
 TARGET = "median_house_value"
+PARTS = ("by seed", "never tuned on", "peers")
 FIXED = 12345  # seed of the fifth that no choice was made on
 Lines = list[list[str]]
 
@@ -110,29 +111,28 @@ def main() -> None:
     default = Path(os.environ.get("GPUBP_DATA_DIR", "."), "california-housing", "housing.csv")
     parser.add_argument("--data", type=Path, default=default)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--peers", action="store_true", help="scikit-learn on the same rows, too")
+    parser.add_argument(
+        "--only", choices=PARTS, help="this part alone; the others stay as they are in the file"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "housing.json")
     arguments = parser.parse_args()
     with open(arguments.data, newline="", encoding="utf-8") as stream:
         header, *rows = csv.reader(stream)
-    result: dict[str, Any] = {
-        "command": f"gpubp train train.csv --target {TARGET} --seed SEED",
-        "rows": len(rows),
-    }
-    for name in ("by seed", "never tuned on"):
+    result: dict[str, Any] = (
+        json.loads(arguments.out.read_text()) if arguments.only and arguments.out.exists() else {}
+    )
+    result |= {"command": f"gpubp train train.csv --target {TARGET} --seed SEED", "rows": len(rows)}
+    for part in PARTS if arguments.only is None else (arguments.only,):
         runs = []
         for seed in range(arguments.seeds):
-            train, test = parts(rows, seed if name == "by seed" else FIXED)
-            run = {"seed": seed, **ours(header, train, test, seed)}
-            if arguments.peers and name == "by seed":
-                run |= peers(header, train, test, seed)
-            runs.append(run)
-            print(name, run, flush=True)
+            train, test = parts(rows, FIXED if part == "never tuned on" else seed)
+            runs.append({"seed": seed, **(peers if part == "peers" else ours)(header, train, test, seed)})
+            print(part, runs[-1], flush=True)
         means = {
             f"mean {key}": statistics.fmean(run[key] for run in runs) for key in runs[0] if key != "seed"
         }
-        result[name] = {**means, "runs": runs}
-        print(name, means, flush=True)
+        result[part] = {**means, "runs": runs}
+        print(part, means, flush=True)
     result["machine"] = machine.describe()
     arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

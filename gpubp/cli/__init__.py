@@ -15,7 +15,8 @@ from typing import Any
 
 from gpubp.errors import GpubpError
 
-from .parser import COMMANDS, parse
+from .arguments import COMMANDS
+from .parser import parse
 
 __all__ = ["main"]
 

@@ -23,6 +23,7 @@ from gpubp.training import Trainer, checkpoint
 from .fingerprint import describe
 from .inputs import Inputs
 from .options import OPTIONS, Options
+from .outputs import class_probabilities, values
 from .show import counted
 
 Array = npt.NDArray[Any]
@@ -118,23 +119,12 @@ class Run:
         outputs = outputs.astype(np.float64)
         if self.targets is not None:
             return self.targets.inverse_transform(outputs)
-        if self.options["loss"] == "poisson":
-            with np.errstate(over="ignore"):
-                return np.asarray(np.exp(outputs))
-        return _sigmoid(outputs) if self.options["loss"] == "binary_cross_entropy" else outputs
+        return values(outputs, self.options["loss"])
 
     def probabilities(self, outputs: Array) -> Array | None:
         """(n, n_classes) in float64 where the loss gives the outputs that meaning, else None."""
         z = outputs.astype(np.float64)
-        if self.classes is None or self.options["loss"] not in (
-            "softmax_cross_entropy",
-            "binary_cross_entropy",
-        ):
-            return None
-        if self.options["loss"] == "binary_cross_entropy":
-            return _sigmoid(z)
-        e = np.exp(z - z.max(axis=1, keepdims=True))
-        return np.asarray(e / e.sum(axis=1, keepdims=True))
+        return None if self.classes is None else class_probabilities(z, self.options["loss"])
 
     # out and in
 
@@ -217,8 +207,3 @@ def _from_tensors(tensors: dict[str, Array]) -> Run:
         raise ValueError("names of other columns")
     targets = Standardizer.from_arrays(groups["targets"]) if groups["targets"] else None
     return Run(**plain, inputs=inputs, targets=targets)
-
-
-def _sigmoid(z: Array) -> Array:
-    with np.errstate(over="ignore"):  # exp(-z) = infinity gives 0
-        return np.asarray(1 / (1 + np.exp(-z)))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gpubp.backend import Backend, devices
-from gpubp.data import Table
+from gpubp.data import Encoder, Table
 from gpubp.errors import ConfigError
 from gpubp.errors import counted as counted
 from gpubp.network import Network
@@ -53,6 +53,19 @@ def network_line(net: Network) -> str:
     return (
         f"network   {widths}, {', '.join(names)}, {counted(net.n_parameters, 'parameter')}, {net.dtype.name}"
     )
+
+
+def columns_line(encoder: Encoder) -> str:
+    """How many columns of each kind there are, and in which of them missing cells are filled in."""
+    kinds = [column.kind for column in encoder.columns]
+    plural = {"category": "categories"}
+    parts = []
+    for kind in dict.fromkeys(kinds):
+        n = kinds.count(kind)
+        parts.append(f"{n} {kind if n == 1 else plural.get(kind, kind + 's')}")
+    missing = sum(column.has_missing for column in encoder.columns)
+    filled = f"; missing cells filled in {counted(missing, 'column')}" if missing else ""
+    return f"columns   {', '.join(parts)}{filled}"
 
 
 def say_unknown(run: Run, x: Any, source: str) -> None:

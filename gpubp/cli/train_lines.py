@@ -6,12 +6,10 @@ import argparse
 import shlex
 import sys
 
-from gpubp.data import Encoder
-
 from .job import Job
 from .options import LEAST_ROWS_TO_SPLIT
 from .score import print_scores, score
-from .show import as_options, counted, device_line, network_line, number
+from .show import as_options, columns_line, counted, device_line, network_line, number
 
 
 def print_head(job: Job, arguments: argparse.Namespace) -> None:
@@ -28,7 +26,7 @@ def print_head(job: Job, arguments: argparse.Namespace) -> None:
     )
     encoder = run.inputs.encoder
     if encoder is not None and encoder.is_mixed:
-        print(f"columns   {_columns(encoder)}")
+        print(columns_line(encoder))
     print(f"parts     {parts}{test}")
     print(device_line(trainer.net.backend, arguments.device or options["device"]))
     print(network_line(trainer.net))
@@ -46,19 +44,6 @@ def say_left_out(job: Job, arguments: argparse.Namespace) -> None:
     encoder = job.run.inputs.encoder
     for why in encoder.left_out if encoder is not None else ():
         print(f"gpubp: {arguments.data}: {as_options(why, ('categorical', 'ordinal'))}", file=sys.stderr)
-
-
-def _columns(encoder: Encoder) -> str:
-    """How many columns of each kind there are, and in which of them missing cells are filled in."""
-    kinds = [column.kind for column in encoder.columns]
-    plural = {"category": "categories"}
-    parts = []
-    for kind in dict.fromkeys(kinds):
-        n = kinds.count(kind)
-        parts.append(f"{n} {kind if n == 1 else plural.get(kind, kind + 's')}")
-    missing = sum(column.has_missing for column in encoder.columns)
-    filled = f"; missing cells filled in {counted(missing, 'column')}" if missing else ""
-    return f"{', '.join(parts)}{filled}"
 
 
 def print_end(job: Job, arguments: argparse.Namespace) -> None:

@@ -4,11 +4,11 @@ from gpubp.data import validate as validate
 from gpubp.data._bins import Bins as Bins
 from gpubp.data._dataset import Dataset as Dataset
 from gpubp.data._encoder import Encoder as Encoder
-from gpubp.data._load import Features as Features
-from gpubp.data._load import Rows as Rows
+from gpubp.data._features import Features as Features
+from gpubp.data._features import Rows as Rows
+from gpubp.data._features import load_features as load_features
+from gpubp.data._features import load_rows as load_rows
 from gpubp.data._load import load as load
-from gpubp.data._load import load_features as load_features
-from gpubp.data._load import load_rows as load_rows
 from gpubp.data._named import DATA_DIR_VARIABLE as DATA_DIR_VARIABLE
 from gpubp.data._named import NAMED_SETS as NAMED_SETS
 from gpubp.data._source import named_columns as named_columns

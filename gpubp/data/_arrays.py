@@ -1,4 +1,4 @@
-"""Read NumPy's own files: one .npz with x and y, or a pair of .npy files."""
+"""Read NumPy's own files, one .npz with x and y or a pair of .npy files; rows of features from an array of a file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.data._files import existing_file, listing, unreadable
-from gpubp.errors import DataError, nearest
+from gpubp.data import validate
+from gpubp.data._files import LARGEST, existing_file, listing, unreadable
+from gpubp.data._named import scaled_images
+from gpubp.errors import DataError, InputError, counted, nearest
 
 Array = NDArray[Any]
 
@@ -89,3 +91,25 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(
         f"{path}: expected a NumPy {path.suffix} file, got a damaged one ({text}); save it again."
     )
+
+
+def rows_of(raw: Array, source: str) -> Array:
+    """An array from a file as finite float rows (n, n_features); images are flattened, their bytes scaled."""
+    if raw.ndim > 2:
+        raw = scaled_images(raw)
+    try:
+        dtype = validate.float_dtype(raw)
+        if raw.dtype.kind in "iu" and raw.size and max(-int(raw.min()), int(raw.max())) <= 1 << 24:
+            dtype = np.dtype(np.float32)  # holds these integers exactly
+        return validate.moderate(validate.features(raw, dtype=dtype), "x", LARGEST)
+    except InputError as error:
+        raise DataError(f"{source}: {error}") from None
+
+
+def check_count(got: int, expected: int | None, source: str) -> None:
+    """DataError where a source has another number of features than the network."""
+    if expected is not None and got != expected:
+        raise DataError(
+            f"{source}: expected {counted(expected, 'feature')} per row, got {got}; "
+            "use data with the columns that the network was trained on."
+        )

@@ -75,7 +75,7 @@ def _number_or_missing(cell: str) -> float:
 
 
 def column_of(name: str, texts: Sequence[str], codes: Array, kind: Kind | None, known: int = 0) -> Column:
-    """The column whose cells are texts[codes]; codes of -1 are missing.
+    """The column whose cells are texts[codes], each text in some cell; codes of -1 are missing.
 
     The kind, where it is not given, is that of most cells; one that is not of it is a Fault, but for categories, which
     any text is. `known` more cells, not among these, are numbers.
@@ -138,11 +138,8 @@ def _kind(found: Iterable[Cell], counts: Array, known: int) -> Kind:
 
 
 def _categories(name: str, texts: Sequence[str], codes: Array, found: Sequence[Cell]) -> Column:
-    """A column of categories in the order of their names, without those that no cell has."""
-    present = np.bincount(codes[codes >= 0], minlength=len(texts)) > 0
-    kept = sorted(
-        {text for text, cell, here in zip(texts, found, present, strict=True) if here and cell != "missing"}
-    )
+    """A column of categories in the order of their names."""
+    kept = sorted({text for text, cell in zip(texts, found, strict=True) if cell != "missing"})
     index = {text: i for i, text in enumerate(kept)}
     lookup = np.array([*(index.get(text, -1) for text in texts), -1], np.int32)
     return Column(name, "category", lookup[codes], tuple(kept))

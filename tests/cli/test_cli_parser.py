@@ -7,13 +7,13 @@ import re
 import pytest
 
 from gpubp import __version__
-from gpubp.cli import numbers, parser
+from gpubp.cli import arguments, numbers
 
 
 def test_help_lists_every_command_and_version_tells(gpubp):
     result = gpubp("--help")
     assert result.code == 0
-    assert all(re.search(rf"^ +{name}\s+[A-Z]", result.out, re.MULTILINE) for name in parser.COMMANDS)
+    assert all(re.search(rf"^ +{name}\s+[A-Z]", result.out, re.MULTILINE) for name in arguments.COMMANDS)
     assert gpubp("--version").out == f"gpubp {__version__}\n"
 
 
@@ -30,15 +30,15 @@ def test_names_in_the_help_are_those_of_the_library():
     from gpubp.schedules import SCHEDULES
 
     for text, names in (
-        (parser.ACTIVATIONS, ACTIVATIONS),
-        (parser.LOSSES, LOSSES),
-        (parser.OPTIMIZERS, OPTIMIZERS),
-        (parser.SCHEDULES, SCHEDULES),
+        (arguments.ACTIVATIONS, ACTIVATIONS),
+        (arguments.LOSSES, LOSSES),
+        (arguments.OPTIMIZERS, OPTIMIZERS),
+        (arguments.SCHEDULES, SCHEDULES),
     ):
         assert sorted(text.split(", ")) == sorted(names)
 
 
-@pytest.mark.parametrize("command", list(parser.COMMANDS))
+@pytest.mark.parametrize("command", list(arguments.COMMANDS))
 def test_every_command_has_help(gpubp, command):
     result = gpubp(command, "--help")
     assert result.code == 0

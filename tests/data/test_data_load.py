@@ -101,7 +101,8 @@ def test_files_that_are_none(tmp_path, call):
 def test_nothing_heavy_is_imported():
     code = (
         "import gpubp.data, sys; "
-        "print([m for m in ('sklearn', 'pooch', 'scipy', 'matplotlib', 'torch', 'cupy') if m in sys.modules])"
+        "heavy = ('sklearn', 'pooch', 'scipy', 'matplotlib', 'torch', 'cupy', 'pyarrow', 'pandas'); "
+        "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -131,6 +131,12 @@ def test_row_groups_are_the_rows_in_turn(write):
     np.testing.assert_array_equal(np.concatenate([group.targets[0] for group in groups]), whole.y[:, 0])
 
 
+def test_a_fault_in_a_later_group_is_placed_in_the_file(write):
+    path = write({"a": ["1"] * 50 + ["x"] + ["2"] * 49, "y": np.arange(100) + 0.5}, row_group_size=30)
+    with pytest.raises(DataError, match="row 50, column 'a': expected a number, got text 'x'"):
+        list(_parquet.row_groups(path, _columns.Wanted().to_train))
+
+
 def test_kinds_of_a_run(write, tmp_path):
     kinds = {"a": "number", "c": "category", "d": "date", "f": "boolean"}
     first = {

@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpubp.data import Encoder, Table, _cells, _csv_rows, load, load_features, load_rows, split
@@ -338,9 +338,16 @@ def test_a_header_without_an_end_is_refused(tmp_path, monkeypatch):
         load(path)
 
 
-def test_a_bad_byte_is_found_in_any_block(tmp_path, monkeypatch):
-    monkeypatch.setattr(_csv_rows, "_BLOCK", 5)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    parts=st.lists(st.sampled_from(["é", "😀", "€", "\n", "ab", ",1"]), max_size=12), block=st.integers(1, 9)
+)
+@pytest.mark.parametrize("after", [b"\n\n\n", b"a", b""])
+def test_a_bad_byte_is_found_in_any_block(tmp_path, parts, block, after):
+    before = ("a,b\n" + "".join(parts)).encode()
     path = tmp_path / "t.csv"
-    path.write_bytes("a,b\né,1\néé,2\n".encode() + b"\xe9,3\n")
-    with pytest.raises(DataError, match=r"byte 0xe9 at position 16 of the file, line 4"):
-        load(path)
+    path.write_bytes(before + b"\xe9" + after)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_csv_rows, "_BLOCK", block)
+        message = str(_csv_rows._not_utf8(path))
+    assert f"byte 0xe9 at position {len(before)} of the file, line {before.count(10) + 1})" in message
