@@ -48,7 +48,7 @@ def load_features(
     Sources are those of `load`; an .npz needs only x, a single .npy is x, idx images need no labels, and
     of a named set this is the test part. Columns of a table are picked by feature_names; without names all
     columns count, the last one left out where there is exactly one more than n_features (a target).
-    Raises DataError where a column is missing or the number of features is not n_features.
+    x is a Table as in `load`. Raises DataError where a column is missing or the number of features is not n_features.
     """
     rows = load_rows(source, feature_names=feature_names, n_features=n_features, data_dir=data_dir)
     return Features(rows.x, rows.feature_names)

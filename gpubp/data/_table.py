@@ -51,6 +51,12 @@ class Table:
     def __len__(self) -> int:
         return len(self.columns[0])
 
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        """TypeError: what takes arrays must not take codes of categories for numbers."""
+        raise TypeError(
+            "a table may hold text and gaps: gpubp.data.Encoder.fit(train).transform(table) is an array"
+        )
+
     @property
     def shape(self) -> tuple[int, int]:
         return len(self), len(self.columns)

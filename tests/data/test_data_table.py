@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpubp.data import Encoder, Table, _cells, _csv_rows, load, load_features, load_rows, split
+from gpubp.data import Encoder, Table, _cells, _csv_rows, load, load_features, load_rows, split, validate
 from gpubp.errors import DataError, InputError
 
 COLUMNS = {
@@ -67,6 +67,13 @@ def test_numbers_alone_are_an_array_as_ever(write):
     table = load(path, typed=True).x
     np.testing.assert_array_equal(table.matrix(), load(path).x)
     np.testing.assert_array_equal(Encoder.fit(table).transform(table), load(path).x)
+
+
+def test_a_table_is_not_taken_for_an_array(write):
+    with pytest.raises(
+        InputError, match=r"x: expected an array .*got Table .*Encoder\.fit\(train\)\.transform"
+    ):
+        validate.features(load(write(COLUMNS)).x)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
