@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _fail(
                     "standard output: expected an open one to print to; got a closed one; leave out >&-"
                 )
+            if arguments.command != "predict":  # whose lines are data, and no other data may take their place
+                _escape(sys.stdout)
             module = importlib.import_module(f"{__name__}.{COMMANDS[arguments.command].module}")
             code = int(getattr(module, arguments.command)(arguments))
             sys.stdout.flush()
@@ -45,6 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:
             _discard(sys.stdout)
             return BROKEN_PIPE
+        except UnicodeEncodeError as error:
+            return _fail(
+                f"standard output: expected an encoding that has {error.object[error.start]!a}; got "
+                f"{error.encoding}; write to a file with -o, or set PYTHONIOENCODING=utf-8"
+            )
         except GpubpError as error:
             return _fail(_in_options(str(error)))
         except OSError as error:
@@ -85,6 +92,13 @@ def _streams() -> Iterator[None]:
                 nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
                 stack.enter_context(redirect(nowhere))
         yield
+
+
+def _escape(stream: Any) -> None:
+    """Signs that the encoding of a terminal or pipe does not have, as in the name of a class, are written \\u65e5."""
+    if getattr(stream, "errors", None) == "strict":
+        with contextlib.suppress(AttributeError):  # not a real text stream
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:

@@ -139,9 +139,9 @@ class Progress:
         """Of the device, where it has its own; else what the process holds."""
         ops = self._trainer.net.backend
         if ops.asynchronous:
-            return f"{numbers.size(ops.memory().allocated)} on {ops.name}"
+            return f"memory {numbers.size(ops.memory().allocated)} on {ops.name}"
         held = resident()
-        return "" if held is None else numbers.size(held)
+        return "" if held is None else f"memory {numbers.size(held)}"
 
     def _seconds_per_example(self) -> float:
         """So far, validation and callbacks included; without captured steps once there are others."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 
 import numpy as np
 import pytest
 from sklearn.metrics import classification_report
 
-from gpubp.cli import predictions
+from gpubp.cli import main, predictions
 
 
 @pytest.fixture
@@ -61,6 +62,29 @@ def test_a_class_that_is_never_found_or_has_no_rows_is_no_warning(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len({len(line) for line in lines}) == 1
     assert [line.split()[1:] for line in lines[2:]] == [["-", "0.00", "%", "1"], ["-", "-", "0"]]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_names_that_the_terminal_cannot_show_are_escaped_and_never_in_data(
+    gpubp, flowers_csv, tmp_path, monkeypatch, encoding, capsys
+):
+    data = tmp_path / "日本.csv"
+    data.write_text(flowers_csv.read_text().replace("aa", "日本"), encoding="utf-8")
+    for command in (("train", data, "--epochs", 1, "--out", "r"), ("evaluate", "r", data), ("info", "r")):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr("sys.stdout", stream)
+        assert main([str(word) for word in command]) == 0
+        stream.flush()
+        assert rb"\u65e5\u672c" in stream.buffer.getvalue()
+    capsys.readouterr()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert main(["predict", "r", str(data)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"gpubp: error: standard output: expected an encoding that has '\\u65e5'; got \w+; write to a file with -o, or "
+        "set PYTHONIOENCODING=utf-8",
+        line,
+    )
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])

@@ -136,7 +136,9 @@ def test_a_pipe_gets_a_line_for_each_epoch_with_everything(capsys, known):
             f"epoch {row['epoch']} of 3  loss {row['loss']:.4f}  val_loss {row['val_loss']:.4f}  "
             f"val_accuracy {row['val_accuracy']:.4f}  "
         )
-        speed = r"[\d.]+[kMG]? samples/s  [\d.e-]+ TFLOP/s \(0 % of ceiling\)  [\d.]+ [MG]iB  \d+s left"
+        speed = (
+            r"[\d.]+[kMG]? samples/s  [\d.e-]+ TFLOP/s \(0 % of ceiling\)  memory [\d.]+ [MG]iB  \d+s left"
+        )
         assert re.fullmatch(scores + speed, line), line
     assert "\033" not in "".join(lines)
     assert not set(BARS) & set("".join(lines[:3]))
@@ -259,7 +261,7 @@ def test_a_gpu_is_not_asked_for_the_loss_while_it_trains(terminal, slow):
     slow.now += 10
     shown.steps(50)
     assert screen.rows[1].startswith("5 samples/s")
-    assert screen.rows[1].endswith("3.0 GiB on cuda:0")
+    assert screen.rows[1].endswith("memory 3.0 GiB on cuda:0")
     shown.epoch({"epoch": 1, "loss": 0.25, "samples_per_s": 5.0})
     slow.now += 5
     shown.steps(50)
