@@ -367,6 +367,7 @@ def test_quiet_leaves_the_scores_and_the_run(gpubp, flowers_csv):
 def test_summary_stands_before_the_scores(gpubp, flowers_csv):
     out = gpubp("train", flowers_csv, "--epochs", 2, "--out", "r").out
     labels = [line.split()[0] for line in out.splitlines() if line[:1].strip()]
+    labels = [label for label in labels if label != "ceiling"]  # where it is known
     assert labels[:6] == ["data", "parts", "device", "network", "training", "run"]
     assert labels[6:] == [
         "epoch",

@@ -6,6 +6,8 @@ NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/cuda/run_engine.py
 from __future__ import annotations
 
 import stand_in  # first: it puts the stand-ins in place  # isort: skip
+import re
+
 import numpy as np
 import pytest
 from sim_cupy import MemoryPool, pools
@@ -19,6 +21,7 @@ from gpubp.kernels.optimizers import RULES
 from gpubp.kernels.replay import SKIPPED, STEP
 from gpubp.losses import LOSSES
 from gpubp.optimizers import SGD, Adam, AdamW, optimizer
+from gpubp.training import progress, screen
 
 CUDA = stand_in.make_usable()
 SEPARATE = stand_in.make_backend(fuse=False)
@@ -254,6 +257,23 @@ def test_an_epoch_reads_the_device_once_and_builds_two_graphs():
     seen.clear()
     more_steps.fit(x, y, epochs=4, batch_size=2, callbacks=[lambda *_: seen.append(dict(counts))])
     assert seen[-1]["reads"] - seen[1]["reads"] == reads  # however many steps an epoch has
+
+
+def test_a_bar_that_moves_with_every_chunk_reads_nothing_more(monkeypatch, capsys):
+    x, y, _ = data(45)
+    monkeypatch.setattr(progress, "_REFRESH", -1.0)
+    monkeypatch.setattr(screen, "_is_terminal", lambda stream: True)
+    reads = []
+    for shown in (False, True):
+        trainer, seen = Trainer(network(), "mse", "adam", seed=0), []
+        counts.clear()
+        options = {"callbacks": [lambda *_, seen=seen: seen.append(dict(counts))], "progress": shown}
+        trainer.fit(x, y, epochs=4, batch_size=8, **options)
+        reads.append(seen[-1]["reads"] - seen[1]["reads"])
+    assert reads[0] == reads[1]
+    out = capsys.readouterr().out
+    assert "memory 0 MiB on cuda:0" in out
+    assert re.search(r"^memory .*0 MiB at most on cuda:0$", out, re.MULTILINE)
 
 
 def test_a_step_from_the_host():
