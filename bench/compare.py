@@ -2,7 +2,7 @@
 
     python bench/compare.py --all --out bench/results/cpu.json    every task, shape, activation and precision of a CPU
     python bench/compare.py [--device cpu] [--task step,epoch,inference] [--shapes SHAPE,...] [--activation relu,...]
-                            [--precisions float32,...] [--rounds 5] [--missing] [--lock FILE] [--out FILE]
+                            [--precisions float32,...] [--rounds 5] [--missing] [--out FILE]
 
 Thread pools and allocators disturb each other, so no two contenders share a process, and only one process works at a
 time. The contenders take turns over the rounds; what counts is the median over the rounds of the ratio of their times
@@ -24,7 +24,7 @@ from typing import Any
 import machine
 from cells import ON_CPU, ON_CUDA, SAME_WORK, SHAPES, Cell, key, merge, read, write
 from contenders import CONTENDERS, TASKS, Job
-from rounds import alone, measure, prepare
+from rounds import measure, prepare
 from table import table
 
 ACTIVATIONS = ("relu", "tanh", "gelu")
@@ -70,8 +70,7 @@ def main() -> int:
             break
         members = prepare(options.contenders, cells, options.prepare_seconds, options.together)
         try:
-            with alone(options.lock):
-                done = measure(members, cells, options.rounds, options.seconds, end)
+            done = measure(members, cells, options.rounds, options.seconds, end)
         finally:
             for process, _ in members:
                 process.end()
@@ -118,11 +117,6 @@ def arguments() -> argparse.Namespace:
     add("--together", type=int, default=1, help="processes that prepare at once; they disturb autotuning (1)")
     add("--budget", type=float, default=1e9, help="seconds in all, after which no round begins")
     add("--missing", action="store_true", help="only cells that the file does not hold")
-    add(
-        "--lock",
-        type=Path,
-        help="a file held locked while contenders are timed: `flock FILE COMMAND` waits",
-    )
     add("--out", type=Path, help="the file that every figure goes to, beside those that stand there")
     options = parser.parse_args()
     if options.all:

@@ -1,6 +1,6 @@
 """What `fit` costs beyond its steps, on a data set of the size of MNIST in memory: 60,000 images of 784 values.
 
-    python bench/fit.py [--rounds 9] [--lock FILE] [--out bench/results/cpu-fit.json]
+    python bench/fit.py [--rounds 9] [--out bench/results/cpu-fit.json]
 
 The time of an epoch of `fit`, gathers, order, reading of the losses and its share of what a fit does once included,
 over that of as many bare steps on one batch. One process of the comparison prepares both and is asked in turn.
@@ -21,14 +21,13 @@ import machine
 from contenders import Job
 from fit_table import table
 from process import Process
-from rounds import alone
 
 BATCH, EXAMPLES = 128, 60_000
 NETWORKS = {"784-128-10": (784, 128, 10), "784-512x2-10": (784, 512, 512, 10)}
 STEP_SECONDS, EPOCH_SECONDS = 0.3, 0.5  # that a round takes for each
 
 
-def measure(layers: tuple[int, ...], rounds: int, lock: Path | None) -> list[dict[str, float]]:
+def measure(layers: tuple[int, ...], rounds: int) -> list[dict[str, float]]:
     """Seconds of an epoch, and of as many bare steps, in each round."""
     step = Job(layers, BATCH, "float32", "cpu")
     epoch = dataclasses.replace(step, task="epoch", batches=EXAMPLES // BATCH)
@@ -38,14 +37,13 @@ def measure(layers: tuple[int, ...], rounds: int, lock: Path | None) -> list[dic
             answer = process.prepare(job, 120.0)
             if "failed" in answer:
                 raise SystemExit(f"fit: {answer['failed']}")
-        with alone(lock):
-            for _ in range(rounds):
-                seconds = {
-                    "steps": process.measure(step, STEP_SECONDS)["seconds"],
-                    "epoch": process.measure(epoch, EPOCH_SECONDS)["seconds"],
-                }
-                times = {name: statistics.median(values) for name, values in seconds.items()}
-                found.append({"epoch": times["epoch"], "steps": times["steps"] * epoch.batches})
+        for _ in range(rounds):
+            seconds = {
+                "steps": process.measure(step, STEP_SECONDS)["seconds"],
+                "epoch": process.measure(epoch, EPOCH_SECONDS)["seconds"],
+            }
+            times = {name: statistics.median(values) for name, values in seconds.items()}
+            found.append({"epoch": times["epoch"], "steps": times["steps"] * epoch.batches})
     finally:
         process.end()
     return found
@@ -54,14 +52,11 @@ def measure(layers: tuple[int, ...], rounds: int, lock: Path | None) -> list[dic
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--lock", type=Path, help="a file held locked while a round is timed")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     record: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "machine": machine.describe()}
     record |= {"examples": EXAMPLES // BATCH * BATCH, "batch": BATCH}
-    record["networks"] = {
-        name: measure(layers, options.rounds, options.lock) for name, layers in NETWORKS.items()
-    }
+    record["networks"] = {name: measure(layers, options.rounds) for name, layers in NETWORKS.items()}
     print("\n".join(table(record)))
     if options.out:
         options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

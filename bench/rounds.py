@@ -8,8 +8,6 @@ import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from cells import Cell
@@ -91,16 +89,3 @@ def measure(members: list[Member], cells: list[Cell], rounds: int, share: float,
                 times[process.name] = known[process, job]
             cell.rounds.append(times)
     return rounds
-
-
-@contextmanager
-def alone(lock: Path | None) -> Iterator[None]:
-    """Holds the file locked, as flock(1) does: what else takes that lock on this machine waits, and is waited for."""
-    if lock is None:
-        yield
-        return
-    import fcntl  # not on Windows, where the option has no use
-
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fit_table
 import growth_table
 import learning_rules_table
 import startup_table
@@ -125,7 +126,7 @@ def where(record: dict[str, Any]) -> str:
     rounds = min(len(cell["rounds"]) for cell in record["cells"])
     return (
         f"Time relative to gpubp, medians of the ratios within {rounds} rounds, on {host['threads']} threads of "
-        f"{host['cpu']}, {record['date']}; {', '.join(versions)}."
+        f"{host['cpu']} ({host['blas']}), {record['date']}; {', '.join(versions)}."
     )
 
 
@@ -144,6 +145,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "cpu-compact": compact,
     **{f"cpu-{task}": of_task(task) for task in TASKS},
     "cpu-goals": goals,
+    "fit": of_record("fit", fit_table.table),
     "growth": of_record("growth", growth_table.table),
     "startup": of_record("startup", startup_table.table),
     "learning-rules": of_record("learning-rules", learning_rules_table.table),

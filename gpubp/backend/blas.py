@@ -38,6 +38,14 @@ class GemmPointers:
     set_threads: Callable[[int], None] | None = None
     get_threads: Callable[[], int] | None = None
 
+    @property
+    def slow_when_small(self) -> bool:
+        """Whether small products are quicker by kernels/small_products.py: OpenBLAS on cores with AVX2, as measured.
+
+        For AVX-512 it has small kernels of its own. Elsewhere nothing was measured, and the BLAS is trusted.
+        """
+        return self.library.startswith("OpenBLAS") and not {"Haswell", "Zen"}.isdisjoint(self.library.split())
+
 
 @functools.cache
 def find_gemm() -> GemmPointers | None:

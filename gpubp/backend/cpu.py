@@ -12,19 +12,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpubp.kernels import batches, dense, loss_passes, optimizers, penalties, products
+from gpubp.kernels import batches, dense, loss_passes, optimizers, penalties, products, small_products
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.compile import cpu_kernel
 from gpubp.kernels.losses import Loss
 from gpubp.kernels.optimizers import Rule
 from gpubp.kernels.reductions import granule_count
+from gpubp.kernels.small_products import scratch_size
 
 from . import flops, threads
 from .accesses import Access, by_all, by_first, by_rows
 from .base import Array, Backend, DType, Memory, State
 from .blas import find_gemm
 from .launch import Launch, make_row
-from .pieces import product_pieces
+from .pieces import is_small, product_pieces
 from .prepared import Prepared
 from .recording import CpuRecording, run_once
 
@@ -110,20 +111,23 @@ class CpuBackend(Backend):
             plain = functools.partial(np.matmul, a, b, out=c)
             self._submit(Launch(name, scope, row, None, (a, b, c), *cost, plain=plain))
             return c
-        single = a.dtype == np.float32
-        address = self._gemm.sgemm if single else self._gemm.dgemm
-        kernel = cpu_kernel(products.gemm, a.dtype, self._gemm.integer_bits)
         team = self._team_size()
         down, across = product_pieces(m, k, n, team)
-        row = make_row(
-            (stored_a, stored_b, c), (address, transpose_a, transpose_b, down, across), kernel.address
-        )
+        operands: tuple[Array, ...] = (stored_a, stored_b, c)
+        if self._gemm.slow_when_small and is_small(m, k, n):
+            operands += (self.zeros((down * across, scratch_size(k, size)), a.dtype),)
+            kernel = cpu_kernel(small_products.small_gemm, a.dtype)
+            row = make_row(operands, (transpose_a, transpose_b, down, across), kernel.address)
+        else:
+            address = self._gemm.sgemm if a.dtype == np.float32 else self._gemm.dgemm
+            kernel = cpu_kernel(products.gemm, a.dtype, self._gemm.integer_bits)
+            row = make_row(operands, (address, transpose_a, transpose_b, down, across), kernel.address)
         if down == team and across == 1:
             who_a, who_c = by_all if transpose_a else by_rows, by_rows
         else:
             who_a = who_c = by_all if down * across > 1 else by_first
         accesses = (who_a(stored_a), by_all(stored_b), who_c(c, written=True))
-        self._submit(Launch(name, scope, row, kernel, (stored_a, stored_b, c), *cost, accesses=accesses))
+        self._submit(Launch(name, scope, row, kernel, operands, *cost, accesses=accesses))
         return c
 
     def bias_activation(self, z: Array, b: Array, g: Activation, *, keep: bool) -> tuple[Array, Array]:

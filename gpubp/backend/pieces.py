@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 _SHARED_FROM = 30_000  # operations of a product from which a piece for each thread pays
+_SMALL = 2**19  # operations up to which a product is made without BLAS, where that is slow when small
+
+
+def is_small(m: int, k: int, n: int) -> bool:
+    """Whether C (m, n) = A (m, k) B (k, n) costs BLAS more by its preparations than it gains by them."""
+    return 2 * m * k * n <= _SMALL
 
 
 def product_pieces(m: int, k: int, n: int, threads: int) -> tuple[int, int]:
