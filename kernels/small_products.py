@@ -52,17 +52,18 @@ def _transposed_panel(zero, size, target, target_row, source, source_row, width,
 def small_gemm(real):
     """C = op(A) op(B), op(X) = X or X^T, over C-contiguous matrices; C is overwritten.
 
-    Operands: A, B and C as stored, scratch (pieces, `scratch_size`), then (transpose A, transpose B, pieces of C's
-    rows, pieces of its columns). B is taken in panels of columns, copied where they are narrow or B is transposed. Each
-    entry of C is summed in the order of the inner dimension, so the bits depend on nothing else.
+    Operands: A, B and C as stored, then as `products.gemm` (address of scratch (pieces, `scratch_size`), transpose A,
+    transpose B, pieces of C's rows, pieces of its columns). B is taken in panels of columns, copied where they are
+    narrow or B is transposed. Each entry of C is summed in the order of the inner dimension: its bits depend on nothing
+    else.
     """
     size = real.bitwidth // 8
     full = BYTES // size
 
     def kernel(address, me, team):
         row = read_row(address)
-        m, n, transpose_a, transpose_b = row[8], row[9], row[13], row[14]
-        down, across = row[15], row[16]
+        m, n, transpose_a, transpose_b = row[8], row[9], row[11], row[12]
+        down, across = row[13], row[14]
         k = row[2] if transpose_a else row[3]
         zero = real(0)
         a_row, a_step = (size, size * row[3]) if transpose_a else (size * row[3], size)
@@ -70,7 +71,7 @@ def small_gemm(real):
         for piece in range(me, down * across, load(team + 8 * SIZE)):
             i_first, i_end = cut(m, granule(m), piece // across, down)
             j_first, j_end = cut(n, TILE, piece % across, across)
-            panel = row[10] + size * row[12] * piece
+            panel = row[10] + BYTES * (k + NARROW_ROWS) * piece
             edge = panel + BYTES * k
             for j in range(j_first, j_end, full):
                 width = min(full, j_end - j)

@@ -112,16 +112,17 @@ class CpuBackend(Backend):
             self._submit(Launch(name, scope, row, None, (a, b, c), *cost, plain=plain))
             return c
         team = self._team_size()
-        down, across = product_pieces(m, k, n, team)
         operands: tuple[Array, ...] = (stored_a, stored_b, c)
-        if self._gemm.slow_when_small and is_small(m, k, n):
-            operands += (self.zeros((down * across, scratch_size(k, size)), a.dtype),)
+        small = self._gemm.slow_when_small and is_small(m, k, n)
+        down, across = product_pieces(m, k, n, team, by_rows=small)
+        if small:
             kernel = cpu_kernel(small_products.small_gemm, a.dtype)
-            row = make_row(operands, (transpose_a, transpose_b, down, across), kernel.address)
+            scratch = self.zeros((down * across, scratch_size(k, size)), a.dtype)
+            operands, address = (*operands, scratch), scratch.ctypes.data
         else:
-            address = self._gemm.sgemm if a.dtype == np.float32 else self._gemm.dgemm
             kernel = cpu_kernel(products.gemm, a.dtype, self._gemm.integer_bits)
-            row = make_row(operands, (address, transpose_a, transpose_b, down, across), kernel.address)
+            address = self._gemm.sgemm if a.dtype == np.float32 else self._gemm.dgemm
+        row = make_row(operands[:3], (address, transpose_a, transpose_b, down, across), kernel.address)
         if down == team and across == 1:
             who_a, who_c = by_all if transpose_a else by_rows, by_rows
         else:

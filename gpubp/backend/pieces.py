@@ -11,14 +11,17 @@ def is_small(m: int, k: int, n: int) -> bool:
     return 2 * m * k * n <= _SMALL
 
 
-def product_pieces(m: int, k: int, n: int, threads: int) -> tuple[int, int]:
+def product_pieces(m: int, k: int, n: int, threads: int, *, by_rows: bool = False) -> tuple[int, int]:
     """(pieces of C's rows, pieces of its columns) for C (m, n) = A (m, k) B (k, n).
 
     BLAS copies its operands into blocks before it multiplies, and each piece does so for itself: its rows of A and its
-    columns of B. So the longer side of C is cut, which leaves the smaller operand to be copied by all.
+    columns of B. So the longer side of C is cut, which leaves the smaller operand to be copied by all. `by_rows` is for
+    products that copy little: then rows stay with their member, who need not wait for others.
     """
     if threads == 1 or 2 * m * k * n < _SHARED_FROM:
         return 1, 1
+    if by_rows:
+        return threads, 1
     if threads <= 4:
         return (1, threads) if n > m else (threads, 1)
     shorter = max(p for p in range(1, threads + 1) if threads % p == 0 and p * p <= threads)

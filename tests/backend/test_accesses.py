@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import gpubp
 from gpubp.backend import threads
 from gpubp.backend.accesses import Access, barriers, by_all, by_first, by_rows
+from gpubp.backend.blas import GemmPointers
 from gpubp.backend.cpu import CpuBackend
 from gpubp.training.step import Step
 
@@ -115,8 +116,10 @@ needs_a_team = pytest.mark.skipif(
 )
 
 
-def recorded(monkeypatch, size, widths=(64, 64, 64, 10), batch=32):
+def recorded(monkeypatch, size, widths=(64, 64, 64, 10), batch=32, small=False):
+    """The launches of a step, with small products by BLAS, or without it."""
     monkeypatch.setattr(threads, "_threads", size)
+    monkeypatch.setattr(GemmPointers, "slow_when_small", small)
     net = gpubp.Network(list(widths), "relu", device=CpuBackend(), seed=0)
     trainer = gpubp.Trainer(net, "softmax_cross_entropy", "adam", l2=1e-4)
     step = Step(trainer, batch, labels=True)
@@ -152,14 +155,23 @@ def test_the_barriers_of_a_step(monkeypatch):
 
 
 @needs_a_team
+def test_small_products_leave_rows_with_their_member(monkeypatch):
+    launches = recorded(monkeypatch, 2, small=True)
+    found = barriers(launch.accesses for launch in launches)
+    waiting = [launch.name.split()[0] for launch, waits in zip(launches, found, strict=True) if waits]
+    assert waiting == ["l1"]  # beside the barriers inside kernels that sum over rows
+
+
+@needs_a_team
 def test_rows_stay_with_their_member_through_wide_batches(monkeypatch):
     launches = recorded(monkeypatch, 2, batch=256)
     found = barriers(launch.accesses for launch in launches)
     assert found[:6] == [False] * 6  # forward and loss: no member waits for another
 
 
-def test_a_team_of_one_has_products_of_one_piece(monkeypatch):
-    launches = recorded(monkeypatch, 1)
+@pytest.mark.parametrize("small", [False, True])
+def test_a_team_of_one_has_products_of_one_piece(monkeypatch, small):
+    launches = recorded(monkeypatch, 1, small=small)
     for launch in launches:
         if launch.name.startswith("gemm") and launch.plain is None:
             assert list(launch.row[13:15]) == [1, 1]

@@ -82,6 +82,7 @@ def test_product_pieces(m, k, n, threads):
     else:
         assert down * across == threads
         assert (down <= across) if n > m else (down >= across)  # the longer side has more pieces
+        assert product_pieces(m, k, n, threads, by_rows=True) == (threads, 1)
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,8 @@ def multiply(a, b, transpose_a, transpose_b, pieces=(1, 1), team=1):
     around, scratch = guarded((count, scratch_size(k, a.itemsize)), a.dtype, 7)
     scratch[...] = 0
     kernel = cpu_kernel(small_gemm, a.dtype)
-    row = make_row(
-        (blocks[0][1], blocks[1][1], c, scratch), (transpose_a, transpose_b, *pieces), kernel.address
-    )
+    integers = (scratch.ctypes.data, transpose_a, transpose_b, *pieces)
+    row = make_row((blocks[0][1], blocks[1][1], c), integers, kernel.address)
     walk(row.ctypes.data, 1, COUNTED.ctypes.data, 1, team)
     for edges in (block, around):
         assert (edges[:GUARD] == 7).all()
