@@ -14,6 +14,25 @@ class InputError(GpubpError, ValueError):
     """An array, label or number that the call cannot take: wrong shape, dtype, range, or not finite."""
 
 
+class EntryError(InputError):
+    """One entry of an array that the call cannot take: `index` says where, and `at` says it of another place."""
+
+    def __init__(self, before: str, index: tuple[int, ...], after: str) -> None:
+        super().__init__(before, index, after)  # all of it, so that a pickle holds it
+        self.before, self.index, self.after = before, index, after
+
+    def __str__(self) -> str:
+        return self._text(f"row {self.index[0]}")
+
+    def at(self, row: str) -> InputError:
+        """The same where the array was a part of something larger, in which its row is called `row`."""
+        return InputError(self._text(row))
+
+    def _text(self, row: str) -> str:
+        column = f", column {self.index[1]}" if len(self.index) > 1 else ""
+        return f"{self.before} {row}{column}; {self.after}"
+
+
 class ConfigError(GpubpError, ValueError):
     """A name or a combination of options that does not exist."""
 

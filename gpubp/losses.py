@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp.checks import on_gpu
-from gpubp.errors import InputError
+from gpubp.errors import EntryError
 from gpubp.kernels.losses import LOSSES, Loss
 from gpubp.kernels.losses import loss as find
 
@@ -54,7 +54,7 @@ def takes_labels(loss: Loss, y: Any) -> bool:
 
 
 def check_range(loss: Loss, y: npt.NDArray[Any], later: Any = None) -> None:
-    """InputError where targets lie outside what the loss is defined for; y is (batch, n_outputs).
+    """EntryError where targets lie outside what the loss is defined for; y is (batch, n_outputs).
 
     For targets on a GPU `later.add` takes the verdict (a boolean of the device) and what raises.
     """
@@ -68,12 +68,10 @@ def check_range(loss: Loss, y: npt.NDArray[Any], later: Any = None) -> None:
     bad = (y < low) | (y > high)
 
     def explain() -> None:
-        row, column = np.unravel_index(int(bad.argmax()), bad.shape)
+        index = tuple(map(int, np.unravel_index(int(bad.argmax()), bad.shape)))
         limits = f"at least {low:g}" if high == np.inf else f"from {low:g} to {high:g}"
-        raise InputError(
-            f"y: loss {loss.name!r} expects targets {limits}; got {float(y[row, column]):g} in row {row}, column "
-            f"{column}; rescale the targets or choose another loss"
-        )
+        before = f"y: loss {loss.name!r} expects targets {limits}; got {float(y[index]):g} in"
+        raise EntryError(before, index, "rescale the targets or choose another loss")
 
     if later is not None and not isinstance(bad, np.ndarray):
         later.add(~bad.any(), explain)  # type: ignore[unreachable]  # of a GPU

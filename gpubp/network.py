@@ -14,7 +14,8 @@ import numpy.typing as npt
 from .backend import Backend, State, get_backend
 from .backend.base import Array
 from .checks import generator
-from .data import validate
+from .data import Blocks, Part, validate
+from .data.blockwise import Pour, as_blocks, read_checked
 from .errors import ConfigError, InputError, unknown_name
 from .initializers import default_for, initializer
 from .kernels.losses import LOSS
@@ -23,6 +24,7 @@ from .losses import Loss, check_range, resolve, takes_labels
 
 _ALIGNMENT = 16  # elements: each parameter starts at a multiple, and what fills the gaps stays 0
 _CHUNK = 4096  # rows that forward takes at once
+_CHUNK_BYTES = 64 * 2**20  # or so many bytes of them, where they are read
 _KEPT = 4  # numbers of rows whose recorded forward passes are kept,
 _KEPT_NUMBERS = 2**24  # with at most so many activations each
 PRECISIONS = ("tf32", "bfloat16", "float16")
@@ -158,15 +160,24 @@ class Network:
 
     # forward
 
-    def forward(self, x: npt.ArrayLike) -> Array:
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that are taken through the layers at once where there are more: of wide inputs fewer."""
+        return max(1, min(_CHUNK, _CHUNK_BYTES // (self.n_in * self.dtype.itemsize)))
+
+    def forward(self, x: npt.ArrayLike | Blocks) -> Array:
         """The output activations (batch, n_out) for x (batch, n_in). Safe from several threads at once.
 
-        Raises InputError for a wrong shape, NaN, infinity or values beyond the dtype.
+        Memory maps, sparse matrices and blocks are read in chunks. Raises InputError for a wrong shape, NaN, infinity
+        or values beyond the dtype.
         """
         done = self._replayed(x)
         if done is not None:
             return done
         with self.backend.ordered():
+            blocks = as_blocks(x)
+            if blocks is not None:
+                return self._forward_blocks(blocks)
             later = validate.Later()
             checked = validate.features(self.backend.accept(x, "x"), self.n_in, self.dtype, later)
             later.settle()
@@ -181,6 +192,21 @@ class Network:
                     outputs[start : start + _CHUNK], self._forward(part) if done is None else done
                 )
             return outputs
+
+    def _forward_blocks(self, blocks: Blocks) -> Array:
+        def check(part: Part) -> tuple[npt.NDArray[Any]]:
+            return (validate.features(part.x, self.n_in, self.dtype),)
+
+        prefix = f"{blocks.name}: " if blocks.name else ""
+        pour = Pour(read_checked(blocks, range(blocks.n_blocks), check, prefix))
+        outputs = self.backend.empty((len(blocks), self.n_out), self.dtype)
+        buffer, start = np.empty((min(self.rows_at_once, len(blocks)), self.n_in), self.dtype), 0
+        while n := pour.into([buffer]):
+            done = self._replayed(buffer[:n])
+            done = self._forward(buffer[:n]) if done is None else done
+            self.backend.write(outputs[start : start + n], done)
+            start += n
+        return outputs
 
     def _replayed(self, x: Any) -> Array | None:
         """`forward` of an array that needs no conversion, by its recording; None where there is none, or for bad x.

@@ -1,4 +1,4 @@
-"""Data sets in: named sets and files, tables and labels encoded, a stratified split, standardization, checks."""
+"""Data sets in: named sets and files, tables and labels encoded, blocks of rows, a split, standardization, checks."""
 
 from gpubp.data import validate as validate
 from gpubp.data._bins import Bins as Bins
@@ -19,20 +19,28 @@ from gpubp.data._table import Kind as Kind
 from gpubp.data._table import Table as Table
 from gpubp.data._targets import TASKS as TASKS
 from gpubp.data._targets import infer_task as infer_task
+from gpubp.data.blockwise import Blocks as Blocks
+from gpubp.data.blockwise import NpyFile as NpyFile
+from gpubp.data.blockwise import Part as Part
+from gpubp.data.blockwise import blocks as blocks
 
 __all__ = [
     "DATA_DIR_VARIABLE",
     "NAMED_SETS",
     "TASKS",
     "Bins",
+    "Blocks",
     "Column",
     "Dataset",
     "Encoder",
     "Features",
     "Kind",
+    "NpyFile",
+    "Part",
     "Rows",
     "Standardizer",
     "Table",
+    "blocks",
     "infer_task",
     "load",
     "load_features",

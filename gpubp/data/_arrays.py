@@ -61,7 +61,7 @@ def _load(path: Path, wanted: tuple[str, ...]) -> dict[str, Array]:
         raise unreadable(path, error) from None
     # np.load lets through whatever zip, zlib, the header parser and the allocator raise on a damaged file.
     except Exception as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     if bool(wanted) == ("" in found):
         kind = ".npz archive" if wanted else ".npy array"
         raise DataError(f"{path}: expected an {kind}, got the other NumPy format; rename the file.")
@@ -78,10 +78,10 @@ def _load(path: Path, wanted: tuple[str, ...]) -> dict[str, Array]:
     return found
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def damaged(path: Path, error: Exception) -> DataError:
     """The error for a NumPy file that np.load refuses."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "allow_pickle" in text and "Object arrays" in text:
+    if "Python objects" in text or ("allow_pickle" in text and "Object arrays" in text):
         return DataError(
             f"{path}: expected plain arrays, got pickled Python objects, which are never loaded; "
             "convert them to numbers or text before saving."

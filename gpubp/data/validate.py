@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpubp.checks import on_gpu, type_name
-from gpubp.errors import InputError, counted
+from gpubp.errors import EntryError, InputError, counted
 
 Array = NDArray[Any]
 
@@ -119,9 +119,7 @@ def weights(w: Any, n: int, dtype: DTypeLike = np.float32, later: Later | None =
     Weights are at least 0 and their sum, by which the mean loss divides, is positive and within
     `dtype`; anything else raises InputError.
     """
-    raw = _vector(numeric(w, "sample_weight", "(batch,)", later=later), "sample_weight", n)
-    array = converted(raw, "sample_weight", np.dtype(dtype), later)
-    _raise_first(array, array < 0, "sample_weight", "weights of at least 0", "drop or fix that row", later)
+    array = weight_values(w, n, dtype, later)
     total, largest = array.sum(dtype=np.float64), np.finfo(array.dtype).max
 
     def explain() -> None:
@@ -131,6 +129,14 @@ def weights(w: Any, n: int, dtype: DTypeLike = np.float32, later: Later | None =
         )
 
     _judge((total > 0) & (total <= largest), explain, later)
+    return array
+
+
+def weight_values(w: Any, n: int, dtype: DTypeLike = np.float32, later: Later | None = None) -> Array:
+    """Some of the weights of a data set, whose sum is not looked at: each finite and at least 0."""
+    raw = _vector(numeric(w, "sample_weight", "(batch,)", later=later), "sample_weight", n)
+    array = converted(raw, "sample_weight", np.dtype(dtype), later)
+    _raise_first(array, array < 0, "sample_weight", "weights of at least 0", "drop or fix that row", later)
     return array
 
 
@@ -215,10 +221,7 @@ def _raise_first(
 
     def explain() -> None:
         index = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
-        place = "row {}" if len(index) == 1 else "row {}, column {}"
-        raise InputError(
-            f"{name}: expected {expected}, got {raw[index]!s} at {place.format(*index)}; {cure}."
-        )
+        raise EntryError(f"{name}: expected {expected}, got {raw[index]!s} at", index, f"{cure}.")
 
     _judge(~bad.any(), explain, later)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .feed import feed_of
 from .history import Row
 from .interrupt import Interrupt
 from .progress import Progress
+from .reading import Reader, count
 from .step import Step
 
 if TYPE_CHECKING:
@@ -31,13 +33,13 @@ class Epochs:
     def __init__(
         self,
         trainer: Trainer,
-        data: tuple[Any, ...],
+        data: tuple[Any, ...] | Reader,
         batch: int,
         epochs: int,
         weighted: bool,
         limit: int | None = None,
     ) -> None:
-        self.trainer, self.n, self.batch = trainer, len(data[0]), batch
+        self.trainer, self.n, self.batch = trainer, count(data), batch
         ops = trainer.net.backend
         per_epoch = -(-self.n // batch)
         self.steps = trainer.steps
@@ -54,15 +56,15 @@ class Epochs:
         """One pass over the data; its row of the history, None where Ctrl-C cut it short."""
         trainer, ops, start = self.trainer, self.trainer.net.backend, time.perf_counter()
         compiled, self._captured = compile_seconds(), (0, 0.0)
-        order = trainer.rng.permutation(self.n) if shuffle else np.arange(self.n)
         ops.write(trainer.state.stats, np.zeros(trainer.state.stats.shape))
         lr = self._set_rates()
         ops.write(self._good, trainer.net.flat)
         done = 0
-        for step, times in self.feed.epoch(order):
-            done += self._run(step, times, interrupt, display)
-            if interrupt.requested:
-                break
+        with closing(self.feed.epoch(shuffle)) as steps:
+            for step, times in steps:
+                done += self._run(step, times, interrupt, display)
+                if interrupt.requested:
+                    break
         stats = self._read()
         if done < self.n:
             return None

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gpubp.backend import State
+from gpubp.errors import InputError
 from gpubp.kernels.activations import activation
 from gpubp.kernels.losses import LOSS
 from gpubp.losses import Loss
 from gpubp.network import Network
 
-from .metrics import metric, metric_name
+from .metrics import Running, metric, metric_name
+from .reading import Reader, checked
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -20,10 +24,32 @@ def evaluate(trainer: Trainer, x: Any, y: Any, sample_weight: Any) -> dict[str, 
     """`Trainer.evaluate`, whose docstring says what it does."""
     net, loss = trainer.net, trainer.loss
     with net.backend.ordered():
-        x, y, w = net.check_batch(x, y, loss, sample_weight)
+        data = checked(trainer, x, y, sample_weight)
+        if isinstance(data, Reader):
+            return _of_reader(trainer, data)
+        x, y, w = data
         outputs = net.forward(x)
         value = evaluate_loss(net, loss, outputs, y, w)
         return {"loss": value, metric_name(loss): metric(loss, *map(net.backend.to_host, (outputs, y, w)))}
+
+
+def _of_reader(trainer: Trainer, data: Reader) -> dict[str, float]:
+    """The same of rows that are read chunk by chunk; loss and metric are summed up in float64."""
+    net, loss, weight, total = trainer.net, trainer.loss, 0.0, 0.0
+    running = Running(loss)
+    for x, y, *w in data.chunks(net.rows_at_once):
+        weights = w[0] if w else np.ones(len(x), net.dtype)
+        outputs = net.forward(x)
+        share = float(weights.sum(dtype=np.float64))
+        if share > 0:
+            total += share * evaluate_loss(net, loss, outputs, y, weights)
+            weight += share
+            running.add(net.backend.to_host(outputs), y, weights)
+    if not weight:
+        raise InputError(
+            "sample_weight: expected a positive sum, got 0; give at least one row a positive weight."
+        )
+    return {"loss": total / weight, metric_name(loss): running.value()}
 
 
 def evaluate_loss(net: Network, loss: Loss, outputs: Any, y: Any, w: Any) -> float:

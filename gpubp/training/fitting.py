@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpubp.data import Blocks
 from gpubp.errors import ConfigError, InputError
 
 from .epochs import Epochs
 from .history import History
 from .interrupt import catch_interrupt
 from .progress import Progress
+from .reading import checked, count, kept
 from .stopping import EarlyStopping
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def fit(
     epochs: int,
     batch_size: int,
     shuffle: bool,
-    validation: tuple[Any, ...] | None,
+    validation: tuple[Any, ...] | Blocks | None,
     sample_weight: Any,
     callbacks: Iterable[Callback],
     early_stopping: int | EarlyStopping | None,
@@ -37,21 +39,22 @@ def fit(
 ) -> History:
     """`Trainer.fit`, whose docstring says what it does; batch_size is cut to the number of examples."""
     trainer.settle()
-    checked = trainer.net.check_batch(x, y, trainer.loss, sample_weight)
+    data = checked(trainer, x, y, sample_weight)
+    n, weighted = count(data), sample_weight is not None
     held_out = None
     if validation is not None:
-        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        if isinstance(validation, Blocks):
+            validation = (validation,)
+        elif not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise InputError(
                 "validation: expected (x, y) or (x, y, sample_weight); got something else; pass a tuple"
             )
-        xv, yv, *wv = validation
-        held_out = trainer.net.check_batch(xv, yv, trainer.loss, *wv, prefix="validation ")
-        held_out = tuple(map(trainer.net.backend.to_device, held_out))  # once, not once an epoch
+        # Once, not once an epoch.
+        held_out = kept(trainer, checked(trainer, *validation, prefix="validation "))
     watchers = _callbacks(callbacks)
     stopping = _stopping(trainer, early_stopping, held_out)
-    batch, weighted = min(batch_size, len(checked[0])), sample_weight is not None
-    loop = Epochs(trainer, checked, batch, epochs, weighted, max_device_bytes)
-    display = Progress(trainer, epochs, len(checked[0])) if progress else None
+    loop = Epochs(trainer, data, min(batch_size, n), epochs, weighted, max_device_bytes)
+    display = Progress(trainer, epochs, n) if progress else None
     history, trainer.display = trainer.history, display
     history.stopped = ""
     with catch_interrupt() as interrupt, _closed_after(watchers, trainer):

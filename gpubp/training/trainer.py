@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gpubp.backend import State
 from gpubp.checks import generator, positive, real_number
+from gpubp.data import Blocks
 from gpubp.errors import ConfigError, DeviceMemoryError, InputError
 from gpubp.kernels.loss_scale import START
 from gpubp.kernels.losses import LOSS
@@ -183,13 +184,13 @@ class Trainer:
     @lets_go
     def fit(
         self,
-        x: npt.ArrayLike,
-        y: npt.ArrayLike,
+        x: npt.ArrayLike | Blocks,
+        y: npt.ArrayLike | None = None,
         *,
         epochs: int = 10,
         batch_size: int = 128,
         shuffle: bool = True,
-        validation: tuple[Any, ...] | None = None,
+        validation: tuple[Any, ...] | Blocks | None = None,
         sample_weight: npt.ArrayLike | None = None,
         callbacks: Iterable[Callback] = (),
         early_stopping: int | EarlyStopping | None = None,
@@ -203,8 +204,16 @@ class Trainer:
         `early_stopping` is a patience in epochs or an `EarlyStopping`. Nothing is printed without `progress`: a bar on
         a terminal, else a line per epoch, and a summary. Ctrl-C ends after the batch and keeps the model. Data of more
         than `max_device_bytes`, by default of more than a GPU has room for, stays on the host and goes there in
-        windows, copied beside the training of the one before; the batches are the same. Raises InputError, ConfigError,
-        NumericalError.
+        windows, copied beside the training of the one before; the batches are the same.
+
+        x may be a memory map, a SciPy sparse matrix, or what `gpubp.data.blocks` gave, which holds its own targets and
+        weights: its rows are read block by block, in each epoch anew. Up to `max_device_bytes`, by default 512 MiB,
+        are held as a whole; of more, two windows of half of that take turns, one filled beside the training on the
+        other. The blocks come in random order, then the rows of a window do. Sparse rows, made dense as they are
+        needed, come in random order over all. What cannot be read or does not fit ends training with an error that
+        names the row; the weights are those of the last step.
+
+        Raises InputError, ConfigError, DataError, NumericalError.
         """
         from .fitting import fit
 
@@ -226,9 +235,15 @@ class Trainer:
             )
 
     def evaluate(
-        self, x: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike | Blocks,
+        y: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
     ) -> dict[str, float]:
-        """{"loss": mean loss without penalties, "accuracy" or "r2": metric} over (x, y); nothing is updated."""
+        """{"loss": mean loss without penalties, "accuracy" or "r2": metric} over (x, y); nothing is updated.
+
+        x may be what `fit` reads block by block; it is read in chunks.
+        """
         self.settle()
         return evaluate(self, x, y, sample_weight)
 

@@ -9,6 +9,7 @@ import gpubp
 from gpubp.backend.window import Window
 from gpubp.errors import InputError, NumericalError
 from gpubp.training import feed
+from gpubp.training.supplies import Gathered
 
 
 def trained(n, batch, limit, *, weighted=False, labels=True, epochs=3):
@@ -69,9 +70,9 @@ def test_whatever_ends_an_epoch_later_launches_come_after_all_copies(monkeypatch
         )
     trainer = trained(3, 3, None, labels=False, epochs=1)
     data, rates = (np.ones((40, 5), np.float32), np.ones((40, 3), np.float32)), np.ones(10)
-    windows = feed.Windows(trainer, data, 4, rates, 8)
+    windows = feed.Windows(trainer, Gathered(data), 4, rates, 8)
     try:
-        for k, _ in enumerate(windows.epoch(np.arange(40))):
+        for k, _ in enumerate(windows.epoch(False)):
             if k == 1 and stop == "in the middle":
                 break
             if k == 1 and stop == "an error":

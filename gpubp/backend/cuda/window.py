@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gpubp.backend.base import Array
 from gpubp.backend.window import Window
 
 
@@ -23,11 +23,11 @@ class CudaWindow(Window):
         super().__init__(backend, arrays)
         self.used()  # the arrays may lie in memory that earlier launches still read
 
-    def _host(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    def _host(self, device: Array) -> npt.NDArray[Any]:
         import cupy
 
-        memory = cupy.cuda.alloc_pinned_memory(max(1, math.prod(shape) * dtype.itemsize))
-        return np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
+        memory = cupy.cuda.alloc_pinned_memory(max(1, device.nbytes))
+        return np.frombuffer(memory, device.dtype, device.size).reshape(device.shape)
 
     def wait(self) -> None:
         self._loaded.synchronize()
