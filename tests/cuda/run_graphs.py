@@ -17,9 +17,10 @@ from gpubp import Network, Trainer
 from gpubp.backend import State
 from gpubp.backend.cuda import recording as recording_module
 from gpubp.backend.cuda.recording import COPIES, CudaLaunch, CudaRecording, capture
+from gpubp.data import blocks
 from gpubp.kernels.activations import activation
 from gpubp.kernels.replay import CURSOR, STEP
-from gpubp.training import feed
+from gpubp.training import windows
 from gpubp.training.step import Step
 
 CUDA = stand_in.make_usable()
@@ -384,7 +385,7 @@ class AtOnce:
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("n", "batch", "limit"), [(41, 4, 500), (24, 8, 1), (10, 16, 300)])
 def test_windows_train_as_data_on_the_device_does(monkeypatch, n, batch, limit, weighted):
-    monkeypatch.setattr(feed, "ThreadPoolExecutor", AtOnce)
+    monkeypatch.setattr(windows, "ThreadPoolExecutor", AtOnce)
     rng = np.random.default_rng(0)
     x, y, w = rng.standard_normal((n, 4)), rng.integers(0, 3, n), rng.random(n) + 0.5
     weights, losses = [], []
@@ -398,6 +399,24 @@ def test_windows_train_as_data_on_the_device_does(monkeypatch, n, batch, limit, 
         losses.append([row["loss"] for row in history.rows])
     np.testing.assert_array_equal(*weights)
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_blocks_train_as_on_the_cpu(monkeypatch, weighted, shuffle):
+    monkeypatch.setattr(windows, "ThreadPoolExecutor", AtOnce)
+    rng = np.random.default_rng(0)
+    x, y, w = rng.standard_normal((41, 4)), rng.integers(0, 3, 41), rng.random(41) + 0.5
+    weights, losses = [], []
+    for device in (CUDA, "cpu"):
+        net = Network([4, 8, 3], device=device, dtype="float64", seed=0)
+        trainer = Trainer(net, "softmax_cross_entropy", "adam", seed=0)
+        source = blocks(x, y, w if weighted else None)
+        history = trainer.fit(source, epochs=2, batch_size=4, shuffle=shuffle, max_device_bytes=800)
+        weights.append(trainer.host_parameters().copy())
+        losses.append([row["loss"] for row in history.rows])
+    np.testing.assert_allclose(*weights, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(*losses, rtol=1e-12)
 
 
 def test_a_window_orders_its_copies_after_what_reads_it_and_before_what_comes():
