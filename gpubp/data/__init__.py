@@ -21,6 +21,7 @@ from gpubp.data._targets import TASKS as TASKS
 from gpubp.data._targets import infer_task as infer_task
 from gpubp.data.blockwise import Blocks as Blocks
 from gpubp.data.blockwise import NpyFile as NpyFile
+from gpubp.data.blockwise import ParquetBlocks as ParquetBlocks
 from gpubp.data.blockwise import Part as Part
 from gpubp.data.blockwise import blocks as blocks
 
@@ -36,6 +37,7 @@ __all__ = [
     "Features",
     "Kind",
     "NpyFile",
+    "ParquetBlocks",
     "Part",
     "Rows",
     "Standardizer",

@@ -247,11 +247,27 @@ def test_features_that_are_none(x, message):
         blocks(x, np.ones(3))
 
 
-def test_blocks_hold_their_own_targets():
-    with pytest.raises(InputError, match="y: expected none beside blocks"):
-        as_blocks(blocks(np.ones((3, 2)), np.ones(3)), np.ones(3))
-    with pytest.raises(InputError, match="sample_weight: expected none beside blocks"):
-        as_blocks(blocks(np.ones((3, 2)), np.ones(3)), None, np.ones(3))
+@pytest.mark.parametrize("kind", ["file", "sparse"])
+def test_targets_beside_blocks_of_features(tmp_path, small_parts, kind):
+    x, y, w = numbers(20, 3, "f4"), np.arange(20), np.linspace(1, 2, 20)
+    base = blocks(saved(tmp_path / "x.npy", x) if kind == "file" else scipy.sparse.csr_array(x))
+    keep = np.arange(20) % 3 > 0
+    for source, rows in (
+        (as_blocks(base, y, w), slice(None)),
+        (as_blocks(base.subset(keep), y[keep], w[keep]), keep),
+    ):
+        for found, expected in zip(rows_of(source), (x, y, w), strict=True):
+            np.testing.assert_array_equal(found, expected[rows])
+        if source.any_order:
+            np.testing.assert_array_equal(source.take(np.array([2, 0])).y, y[rows][[2, 0]])
+    with pytest.raises(InputError, match=r"y: expected 20 rows as in x, got shape \(19,\)"):
+        as_blocks(base, y[1:])
+
+
+def test_targets_beside_blocks_that_hold_their_own():
+    base = blocks(np.ones((3, 2)), np.ones(3))
+    with pytest.raises(InputError, match="y: expected none beside blocks that hold their own"):
+        list(as_blocks(base, np.ones(3)).parts())
 
 
 class Own(Blocks):

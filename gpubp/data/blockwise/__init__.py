@@ -1,4 +1,4 @@
-"""Data sets that are read block by block: maps and files of arrays, sparse matrices."""
+"""Data sets that are read block by block: maps and files of arrays, sparse matrices, Parquet."""
 
 from ._arrays import ArrayBlocks as ArrayBlocks
 from ._base import Blocks as Blocks
@@ -8,6 +8,7 @@ from ._checked import take_checked as take_checked
 from ._npy import NpyFile as NpyFile
 from ._open import as_blocks as as_blocks
 from ._open import blocks as blocks
+from ._parquet import ParquetBlocks as ParquetBlocks
 from ._pour import Pour as Pour
 from ._sparse import SparseBlocks as SparseBlocks
 
@@ -15,6 +16,7 @@ __all__ = [
     "ArrayBlocks",
     "Blocks",
     "NpyFile",
+    "ParquetBlocks",
     "Part",
     "Pour",
     "SparseBlocks",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gpubp.data import validate
 from gpubp.errors import InputError, counted
 
 Array = NDArray[Any]
@@ -72,6 +73,10 @@ class Blocks(ABC):
         """The same rows with x(part) in place of the features of each part, `n_features` of them: a preprocessing."""
         return _Mapped(self, x, self.n_features if n_features is None else n_features)
 
+    def beside(self, y: Any, w: Any = None) -> Blocks:
+        """The same rows, which hold features alone, with these targets and weights: arrays, one entry per row."""
+        return _Beside(self, y, w)
+
     def subset(self, keep: NDArray[np.bool_]) -> Blocks:
         """The rows where keep (n,) is True, in their order."""
         return _Subset(self, keep)
@@ -92,6 +97,37 @@ class _Mapped(Blocks):
     def take(self, rows: NDArray[np.int64]) -> Part:
         part = self._base.take(rows)
         return part._replace(x=self._x(part.x))
+
+
+class _Beside(Blocks):
+    """`Blocks.beside`."""
+
+    def __init__(self, base: Blocks, y: Any, w: Any) -> None:
+        self._base, self.n_features = base, base.n_features
+        self.name, self.starts, self.any_order = base.name, base.starts, base.any_order
+        self.ahead, self.row = base.ahead, base.row  # type: ignore[method-assign]
+        self._y, self._w = (
+            None if array is None else beside(array, name, len(base))
+            for array, name in ((y, "y"), (w, "sample_weight"))
+        )
+        self.weighted = w is not None
+
+    def read(self, block: int) -> Iterator[Part]:
+        row = int(self.starts[block])
+        for part in self._base.read(block):
+            yield self._part(part, slice(row, row + len(part.x)))
+            row += len(part.x)
+
+    def take(self, rows: NDArray[np.int64]) -> Part:
+        return self._part(self._base.take(rows), rows)
+
+    def _part(self, part: Part, rows: slice | NDArray[np.int64]) -> Part:
+        if part.y is not None or part.w is not None:
+            name = "y" if part.y is not None else "sample_weight"
+            raise InputError(
+                f"{name}: expected none beside blocks that hold their own; got one; leave it out, or out of the blocks."
+            )
+        return Part(part.x, *(None if array is None else array[rows] for array in (self._y, self._w)))
 
 
 class _Subset(Blocks):
@@ -135,6 +171,13 @@ def starts_of(n_rows: int, row_bytes: int) -> NDArray[np.int64]:
     """The starts of blocks that are one part each."""
     rows = max(1, PART_BYTES // max(1, row_bytes))
     return np.append(np.arange(0, n_rows, rows), n_rows)
+
+
+def beside(array: Any, name: str, n: int) -> Array:
+    """Targets or weights as an array of numbers, one per row of x."""
+    found = validate.numeric(array, name, "(batch, ...)")
+    check_length(found.shape, name, n)
+    return found
 
 
 def check_length(shape: tuple[int, ...], name: str, n: int) -> None:

@@ -32,12 +32,7 @@ def blocks(x: Any, y: Any = None, sample_weight: Any = None) -> Blocks:
 def as_blocks(x: Any, y: Any = None, sample_weight: Any = None) -> Blocks | None:
     """`blocks` of what stands for itself, a memory map or a sparse matrix; None for x that lies in memory."""
     if isinstance(x, Blocks):
-        if y is not None or sample_weight is not None:
-            name = "y" if y is not None else "sample_weight"
-            raise InputError(
-                f"{name}: expected none beside blocks, which hold their own; got one; give it to blocks()."
-            )
-        return x
+        return x if y is None and sample_weight is None else x.beside(y, sample_weight)
     if is_sparse(x):
         return SparseBlocks(x, y, sample_weight)
     if is_map(x) and x.ndim == 2:

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.data import validate
 from gpubp.errors import InputError
 
-from ._base import Array, Blocks, Part, check_length, starts_of
+from ._base import Blocks, Part, beside, starts_of
 
 
 class SparseBlocks(Blocks):
@@ -31,7 +30,9 @@ class SparseBlocks(Blocks):
         if x.dtype.kind not in "biuf":
             raise InputError(f"x: expected real numbers, got dtype {x.dtype}; pass numbers.")
         n, self.n_features = map(int, x.shape)
-        self._x, self._y, self._w = x.tocsr(), _beside(y, "y", n), _beside(w, "sample_weight", n)
+        self._x = x.tocsr()
+        self._y = None if y is None else beside(y, "y", n)
+        self._w = None if w is None else beside(w, "sample_weight", n)
         self.weighted = w is not None
         self.starts = starts_of(n, self.n_features * x.dtype.itemsize)
 
@@ -44,14 +45,6 @@ class SparseBlocks(Blocks):
     def _part(self, rows: slice | NDArray[np.int64]) -> Part:
         y, w = (None if array is None else array[rows] for array in (self._y, self._w))
         return Part(self._x[rows].toarray(), y, w)
-
-
-def _beside(array: Any, name: str, n: int) -> Array | None:
-    if array is None:
-        return None
-    found = validate.numeric(array, name, "(batch, ...)")
-    check_length(found.shape, name, n)
-    return found
 
 
 def is_sparse(x: Any) -> bool:
