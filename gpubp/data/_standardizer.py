@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpubp.data import validate
+from gpubp.data.blockwise import Blocks, Part, Pour, read_checked
 from gpubp.errors import InputError
 
 Array = NDArray[Any]
@@ -28,19 +29,23 @@ class Standardizer:
 
     @classmethod
     def fit(cls, x: Any) -> Standardizer:
-        """mean_j = sum_i x_ij / n and scale_j = sqrt(sum_i (x_ij - mean_j)^2 / n), in float64, two passes."""
-        x = validate.features(x, dtype=validate.float_dtype(x))
+        """mean_j = sum_i x_ij / n and scale_j = sqrt(sum_i (x_ij - mean_j)^2 / n), in float64, two passes.
+
+        x may be `Blocks`, which are read three times.
+        """
+        if not isinstance(x, Blocks):
+            x = validate.features(x, dtype=validate.float_dtype(x))
         n = len(x)
-        low, high = x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
+        low, high = extremes(x)
         # A power of two per feature brings its values to at most 1: no sum or square over- or underflows,
         # and nothing is rounded.
         exponent = np.clip(np.frexp(np.maximum(np.abs(low), np.abs(high)))[1], -1000, 1023)
         unit = np.ldexp(1.0, -exponent)
         mean, variance = np.zeros_like(unit), np.zeros_like(unit)
-        for rows in _blocks(x):
-            mean += (x[rows] * unit).sum(axis=0) / n
-        for rows in _blocks(x):
-            variance += np.square(x[rows] * unit - mean).sum(axis=0) / n
+        for rows in _rows(x):
+            mean += (rows * unit).sum(axis=0) / n
+        for rows in _rows(x):
+            variance += np.square(rows * unit - mean).sum(axis=0) / n
         mean, scale = np.ldexp(mean, exponent), np.ldexp(np.sqrt(variance), exponent)
         constant = (low == high) | (scale == 0)
         return cls(np.where(low == high, low, mean), np.where(constant, 1.0, scale))
@@ -107,7 +112,40 @@ class Standardizer:
         return out
 
 
+def extremes(x: Array | Blocks) -> tuple[Array, Array]:
+    """The least and the largest value of each feature of finite x, in float64."""
+    if not isinstance(x, Blocks):
+        return x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
+    low, high = np.full(x.n_features, np.inf), np.full(x.n_features, -np.inf)
+    for rows in _rows(x):
+        np.minimum(low, rows.min(axis=0), out=low)
+        np.maximum(high, rows.max(axis=0), out=high)
+    return low, high
+
+
+def _rows(x: Array | Blocks) -> Iterator[Array]:
+    """x, some rows at a time; the same rows of an array and of blocks of that shape."""
+    if not isinstance(x, Blocks):
+        yield from (x[rows] for rows in _blocks(x))
+        return
+
+    def check(part: Part) -> tuple[Array]:
+        return (validate.features(part.x, dtype=validate.float_dtype(part.x)),)
+
+    prefix = f"{x.name}: " if x.name else ""
+    pour, buffer = (
+        Pour(read_checked(x, range(x.n_blocks), check, prefix)),
+        np.empty((_step(x.n_features), x.n_features)),
+    )
+    while n := pour.into([buffer]):
+        yield buffer[:n]
+
+
 def _blocks(x: Array) -> Iterator[slice]:
     """Row slices that keep the float64 temporaries small; the same for the same shape."""
-    step = max(1, _BLOCK // max(1, x.shape[1]))
+    step = _step(x.shape[1])
     return (slice(i, i + step) for i in range(0, len(x), step))
+
+
+def _step(n_features: int) -> int:
+    return max(1, _BLOCK // max(1, n_features))

@@ -9,7 +9,8 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpubp.data import Blocks, NpyFile, Part, blocks
+from gpubp.data import Blocks, NpyFile, Part, Standardizer, blocks
+from gpubp.data._standardizer import extremes
 from gpubp.data.blockwise import Pour, _base, as_blocks
 from gpubp.errors import DataError, InputError
 
@@ -290,3 +291,29 @@ def test_a_source_of_ones_own():
     np.testing.assert_array_equal(rows_of(source)[0], x)
     keep = np.arange(9) % 2 == 1
     np.testing.assert_array_equal(rows_of(source.subset(keep))[1], [1, 3, 5, 7])
+
+
+# ---- statistics of all rows ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2"])
+@pytest.mark.parametrize("n", [1, 7, 60])
+def test_a_standardizer_learns_from_blocks_what_it_learns_from_the_array(monkeypatch, small_parts, dtype, n):
+    monkeypatch.setattr("gpubp.data._standardizer._BLOCK", 24)
+    x = numbers(n, 3, dtype) * np.array([1, 100, 0], dtype)
+    found, expected = Standardizer.fit(blocks(x)), Standardizer.fit(x)
+    np.testing.assert_array_equal(found.mean, expected.mean)
+    np.testing.assert_array_equal(found.scale, expected.scale)
+    for one, other in zip(extremes(blocks(x)), extremes(x), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_a_preprocessing_cannot_take_names_its_row(small_parts):
+    x = numbers(50, 2, "f8")
+    x[37, 1] = np.nan
+    source = blocks(x)
+    with pytest.raises(InputError, match="x: expected finite values, got nan at row 37, column 1"):
+        Standardizer.fit(source)
+    mapped = source.subset(np.arange(50) > 3).map(Standardizer(np.zeros(2), np.ones(2)).transform)
+    with pytest.raises(InputError, match="x: expected finite values, got nan at row 37, column 1"):
+        list(mapped.parts())

@@ -39,7 +39,6 @@ def write(tmp_path):
 
 def rows_of(source):
     parts = list(source.parts())
-    assert max(len(part.x) for part in parts) <= 9
     return [None if arrays[0] is None else np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
@@ -48,6 +47,7 @@ def test_rows_targets_and_weights(write):
     source = ParquetBlocks(write(table), "label", weight="weight")
     assert (len(source), source.n_blocks, source.n_features, source.weighted) == (50, 5, 3, True)
     assert source.starts.tolist() == [0, 12, 24, 36, 48, 50]
+    assert max(len(part.x) for part in source.parts()) == 5  # 200 bytes of five columns
     x, y, w = rows_of(source)
     np.testing.assert_array_equal(x, np.stack([table[name] for name in "abc"], axis=1))
     np.testing.assert_array_equal(y, table["label"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.data import validate
-from gpubp.errors import InputError, counted
+from gpubp.errors import EntryError, InputError, counted
 
 Array = NDArray[Any]
 PART_BYTES = 2**20  # of x in a part: it stays in a core's cache while it is checked, converted and copied
@@ -92,11 +93,17 @@ class _Mapped(Blocks):
         self.ahead, self.row = base.ahead, base.row  # type: ignore[method-assign]
 
     def read(self, block: int) -> Iterator[Part]:
-        return (part._replace(x=self._x(part.x)) for part in self._base.read(block))
+        row = int(self.starts[block])
+        for part in self._base.read(block):
+            yield self._part(part, range(row, row + len(part.x)))
+            row += len(part.x)
 
     def take(self, rows: NDArray[np.int64]) -> Part:
-        part = self._base.take(rows)
-        return part._replace(x=self._x(part.x))
+        return self._part(self._base.take(rows), rows)
+
+    def _part(self, part: Part, rows: Sequence[int] | Array) -> Part:
+        with naming_rows(self, rows):
+            return part._replace(x=self._x(part.x))
 
 
 class _Beside(Blocks):
@@ -178,6 +185,15 @@ def beside(array: Any, name: str, n: int) -> Array:
     found = validate.numeric(array, name, "(batch, ...)")
     check_length(found.shape, name, n)
     return found
+
+
+@contextmanager
+def naming_rows(blocks: Blocks, rows: Sequence[int] | Array) -> Iterator[None]:
+    """An EntryError of a part that holds these rows becomes an InputError that names the row of the source."""
+    try:
+        yield
+    except EntryError as error:
+        raise error.at(blocks.row(int(rows[error.index[0]]))) from None
 
 
 def check_length(shape: tuple[int, ...], name: str, n: int) -> None:

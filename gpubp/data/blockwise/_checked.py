@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpubp.errors import DataError, EntryError, InputError, counted
+from gpubp.errors import DataError, InputError, counted
 
-from ._base import Array, Blocks, Part
+from ._base import Array, Blocks, Part, naming_rows
 
 Checked = tuple[Array, ...]
 Check = Callable[[Part], Checked]
@@ -22,12 +22,19 @@ def read_checked(blocks: Blocks, order: Sequence[int], check: Check, prefix: str
     blocks.ahead(order[:_AHEAD])
     for k, block in enumerate(order):
         blocks.ahead(order[k + _AHEAD : k + _AHEAD + 1])
-        row, stop = map(int, blocks.starts[block : block + 2])
-        for part in blocks.read(block):
-            yield _checked(blocks, part, range(row, row + len(part.x)), check, prefix)
-            row += len(part.x)
+        start, stop = map(int, blocks.starts[block : block + 2])
+        parts, row = iter(blocks.read(block)), start
+        while True:
+            with _named(prefix):
+                part = next(parts, None)
+            if part is None:
+                break
+            n = len(part.x)
+            with _named(prefix), naming_rows(blocks, range(row, row + n)):
+                found = check(part)
+            yield found
+            row += n
         if row != stop:
-            start = int(blocks.starts[block])
             raise DataError(
                 f"{prefix}expected {counted(stop - start, 'row')} from {blocks.row(start)} on, got {row - start:,}; "
                 "the source is not what it was when it was opened."
@@ -39,13 +46,15 @@ def take_checked(blocks: Blocks, order: NDArray[np.int64], check: Check, prefix:
     size = int(blocks.starts[1])
     for start in range(0, len(order), size):
         rows = order[start : start + size]
-        yield _checked(blocks, blocks.take(rows), rows, check, prefix)
+        with _named(prefix), naming_rows(blocks, rows):
+            found = check(blocks.take(rows))
+        yield found
 
 
-def _checked(blocks: Blocks, part: Part, rows: Sequence[Any] | Array, check: Check, prefix: str) -> Checked:
+@contextmanager
+def _named(prefix: str) -> Iterator[None]:
+    """Puts the name of the source before what does not fit."""
     try:
-        return check(part)
-    except EntryError as error:
-        raise InputError(f"{prefix}{error.at(blocks.row(int(rows[error.index[0]])))}") from None
+        yield
     except InputError as error:
         raise InputError(f"{prefix}{error}") from None
