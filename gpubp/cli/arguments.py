@@ -60,6 +60,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--task", help="classification or regression (read from the target)")
     source.add_argument("--target", help="target column of a table, several with commas (the last one)")
     _columns(source.add_argument)
+    _stream(source.add_argument)
     _data_dir(source.add_argument)
     out = parser.add_argument_group("output")
     out.add_argument("--out", metavar="RUN_DIR", help="new directory of the run (runs/<data>-<n>)")
@@ -103,6 +104,15 @@ def _columns(add: Add) -> None:
     )
 
 
+def _stream(add: Add) -> None:
+    add(
+        "--stream",
+        action="store_true",
+        default=None,
+        help="read the features of .npy files block by block (where they are larger than a quarter of the free memory)",
+    )
+
+
 def _data_dir(add: Add) -> None:
     add(
         "--data-dir",
@@ -114,6 +124,7 @@ def _data_dir(add: Add) -> None:
 def _run_and_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="run directory, or its .safetensors file")
     parser.add_argument("data", metavar="DATA", help=DATA)
+    _stream(parser.add_argument)
     _data_dir(parser.add_argument)
     _device(parser.add_argument)
 

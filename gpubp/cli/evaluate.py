@@ -58,4 +58,5 @@ def with_targets(arguments: argparse.Namespace, run: Run) -> Dataset:
         kinds=run.kinds if table else None,
         n_features=run.n_features,
         typed=True,
+        stream=getattr(arguments, "stream", False),
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from gpubp.data import Dataset, Table
+from gpubp.data import Blocks, Dataset, Table
 from gpubp.errors import ConfigError, counted
 
 
@@ -16,7 +17,7 @@ def describe(data: Dataset) -> dict[str, Any]:
     """What tells one data set from another."""
     assert data.y is not None
     checksum = 0
-    for part in (*_buffers(data.x), *_buffers(data.y)):
+    for part in itertools.chain(_buffers(data.x), _buffers(data.y)):
         checksum = zlib.crc32(part, checksum)
     return {
         "name": data.name,
@@ -28,11 +29,14 @@ def describe(data: Dataset) -> dict[str, Any]:
 
 
 def _buffers(x: Any) -> Iterator[Any]:
-    """The bytes of an array; of a table those of each column, with the names of its categories."""
+    """The bytes of an array; of blocks part by part; of a table by columns, with the names of categories."""
     if isinstance(x, Table):
         for column in x.columns:
             yield from _buffers(column.values)
             yield "\0".join(column.categories).encode()
+    elif isinstance(x, Blocks):
+        for part in x.parts():
+            yield np.ascontiguousarray(part.x).data
     else:
         yield np.ascontiguousarray(x).data
 

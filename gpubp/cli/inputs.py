@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpubp.data import Bins, Encoder, Standardizer, Table
-from gpubp.errors import InputError
+from gpubp.data import Bins, Blocks, Encoder, Standardizer, Table
+from gpubp.errors import ConfigError, InputError
 
 from .options import Options
 from .scaling import OWN, input_scaling
@@ -37,7 +37,7 @@ class Inputs:
     bins: Bins | None
 
     @classmethod
-    def learn(cls, x: Array | Table, options: Options) -> Inputs:
+    def learn(cls, x: Array | Table | Blocks, options: Options) -> Inputs:
         """Learned from the rows of x; fills in how many bins there are, where that was not given."""
         encoder = None
         if isinstance(x, Table):
@@ -52,8 +52,16 @@ class Inputs:
                 np.where(measured, standardizer.mean, 0.0), np.where(measured, standardizer.scale, 1.0)
             )
         if options["bins"] is None:
-            options["bins"] = _customary(len(x), int(measured.sum()), options) if scaling == OWN else 0
-        bins = Bins.fit(x, np.flatnonzero(measured), options["bins"]) if options["bins"] else None
+            customary = scaling == OWN and not isinstance(x, Blocks)
+            options["bins"] = _customary(len(x), int(measured.sum()), options) if customary else 0
+        if not options["bins"]:
+            return cls(scaling, encoder, standardizer, None)
+        if isinstance(x, Blocks):
+            raise ConfigError(
+                f"--bins: expected 0 for data that is read block by block, got {options['bins']}, which need all rows "
+                "at once; leave the option out"
+            )
+        bins = Bins.fit(x, np.flatnonzero(measured), options["bins"])
         return cls(scaling, encoder, standardizer, bins)
 
     @property

@@ -7,7 +7,7 @@ import os
 import secrets
 from typing import Any
 
-from gpubp.data import DATA_DIR_VARIABLE, Dataset
+from gpubp.data import DATA_DIR_VARIABLE, Blocks, Dataset
 from gpubp.errors import ConfigError
 
 Options = dict[str, Any]
@@ -32,7 +32,7 @@ FREE_ON_RESUME = ("device", "data_dir", "epochs")  # `epochs` may only grow; `re
 
 OPTIONS = (
     *DEFAULTS, "loss", "lr", "epochs", "batch_size", "early_stopping", "seed", "precision", "task", "target",
-    "categorical", "ordinal", "drop", "bins", "data_dir",
+    "categorical", "ordinal", "drop", "bins", "stream", "data_dir",
 )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def new_options(arguments: argparse.Namespace, data: Dataset) -> Options:
     if arguments.val is None:
         options["val"] = min(options["val"], MOST_ROWS_TO_VALIDATE / len(data))
         options["val"] = 0.0 if len(data) < LEAST_ROWS_TO_SPLIT else options["val"]
-    options["task"] = data.task
+    options["task"], options["stream"] = data.task, isinstance(data.x, Blocks)
     options["data_dir"] = absolute(options["data_dir"])
     if options["loss"] is None:
         options["loss"] = "softmax_cross_entropy" if data.task == "classification" else "mse"

@@ -30,6 +30,7 @@ def predict(arguments: argparse.Namespace) -> int:
         data_dir=data_dir(arguments, run.options),
         id=arguments.id,
         typed=True,
+        stream=arguments.stream,
     )
     x = run.features(found.x, arguments.data, trainer.net.dtype)
     say_unknown(run, found.x, arguments.data)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp import __version__
-from gpubp.data import TASKS, Dataset, Kind, Standardizer, Table, validate
+from gpubp.data import TASKS, Blocks, Dataset, Kind, Standardizer, Table, held, validate
 from gpubp.errors import DataError, GpubpError, InputError, StorageError
 from gpubp.losses import check_range, find
 from gpubp.storage import find_checkpoint
@@ -82,7 +82,7 @@ class Run:
 
     # from data to the network and back
 
-    def examples(self, data: Dataset, source: str, dtype: npt.DTypeLike) -> tuple[Array, Array]:
+    def examples(self, data: Dataset, source: str, dtype: npt.DTypeLike) -> tuple[Array | Blocks, Array]:
         """(x, y) as the network takes them: its inputs; class numbers, one-hot rows or standardized values.
 
         InputError that names the source where a value does not fit the loss or the dtype.
@@ -94,8 +94,13 @@ class Run:
             )
         return self.features(data.x, source, dtype), self.encoded(data.y, source, dtype)
 
-    def features(self, x: Array | Table, source: str, dtype: npt.DTypeLike) -> Array:
-        """The inputs of the network for x (n, n_features)."""
+    def features(self, x: Array | Table | Blocks, source: str, dtype: npt.DTypeLike) -> Array | Blocks:
+        """The inputs of the network for x (n, n_features); of blocks an array where that is small."""
+        if isinstance(x, Blocks):
+            names = self.feature_names
+            return held(
+                x.map(lambda part: self.inputs.transform(part, dtype, names), self.inputs.width), dtype
+            )
         with naming(source):
             return self.inputs.transform(x, dtype, self.feature_names)
 

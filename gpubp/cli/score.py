@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gpubp.data import Blocks
 from gpubp.training import Trainer
 
 from .run import Array, Run
@@ -11,7 +12,7 @@ from .run import Array, Run
 Scores = dict[str, float]
 
 
-def score(trainer: Trainer, run: Run, x: Array, y: Array) -> Scores:
+def score(trainer: Trainer, run: Run, x: Array | Blocks, y: Array) -> Scores:
     """{"loss", "accuracy"} of classes, {"loss", "r2", "rmse", "mae"} of values; the loss is that of the training.
 
     x and y are those of `Run.examples`.
@@ -19,7 +20,7 @@ def score(trainer: Trainer, run: Run, x: Array, y: Array) -> Scores:
     return scores_of(run, trainer.evaluate(x, y)["loss"], *compared(trainer, run, x, y))
 
 
-def compared(trainer: Trainer, run: Run, x: Array, y: Array) -> tuple[Array, Array]:
+def compared(trainer: Trainer, run: Run, x: Array | Blocks, y: Array) -> tuple[Array, Array]:
     """(found, truth): class numbers (n,), or values (n, n_outputs) in the units of the data."""
     found = run.decoded(trainer.net.backend.to_host(trainer.net.forward(x)))
     if run.classes is not None:

@@ -79,6 +79,7 @@ def _started(arguments: argparse.Namespace) -> Job:
         categorical=[*(arguments.categorical or ()), *(arguments.ordinal or ())],
         drop=arguments.drop or (),
         typed=True,
+        stream=arguments.stream,
     )
     _check_target(data, source)
     options = new_options(arguments, data)
@@ -171,6 +172,7 @@ def _resumed(arguments: argparse.Namespace) -> Job:
         feature_names=run.feature_names,
         kinds=run.kinds,
         typed=True,
+        stream=options["stream"],
         data_dir=data_dir(arguments, run.options),
     )
     check_same_data(run.data, data, arguments.data)

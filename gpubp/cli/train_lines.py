@@ -21,9 +21,8 @@ def print_head(job: Job, arguments: argparse.Namespace) -> None:
         few = run.data["rows"] < LEAST_ROWS_TO_SPLIT
         parts += f" ({f'fewer than {LEAST_ROWS_TO_SPLIT} rows' if few else 'hardly any class has two rows'})"
     test = f"; test part of {counted(len(job.test), 'row')} kept for the end" if job.test else ""
-    print(
-        f"data      {arguments.data}: {counted(run.data['rows'], 'row')}, {counted(run.n_features, 'feature')}, {what}"
-    )
+    size = f"{counted(run.data['rows'], 'row')}, {counted(run.n_features, 'feature')}, {what}"
+    print(f"data      {arguments.data}: {size}{', read block by block' if options['stream'] else ''}")
     encoder = run.inputs.encoder
     if encoder is not None and encoder.is_mixed:
         print(columns_line(encoder))

@@ -8,12 +8,14 @@ from gpubp.data._features import Features as Features
 from gpubp.data._features import Rows as Rows
 from gpubp.data._features import load_features as load_features
 from gpubp.data._features import load_rows as load_rows
+from gpubp.data._large import held as held
 from gpubp.data._load import load as load
 from gpubp.data._named import DATA_DIR_VARIABLE as DATA_DIR_VARIABLE
 from gpubp.data._named import NAMED_SETS as NAMED_SETS
 from gpubp.data._source import named_columns as named_columns
 from gpubp.data._split import split as split
 from gpubp.data._standardizer import Standardizer as Standardizer
+from gpubp.data._standardizer import extremes as extremes
 from gpubp.data._table import Column as Column
 from gpubp.data._table import Kind as Kind
 from gpubp.data._table import Table as Table
@@ -43,6 +45,8 @@ __all__ = [
     "Standardizer",
     "Table",
     "blocks",
+    "extremes",
+    "held",
     "infer_task",
     "load",
     "load_features",

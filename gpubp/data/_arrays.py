@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.data import validate
-from gpubp.data._files import LARGEST, existing_file, listing, unreadable
+from gpubp.data._files import LARGEST, damaged, existing_file, listing, unreadable
 from gpubp.data._named import scaled_images
 from gpubp.errors import DataError, InputError, counted, nearest
 
@@ -76,21 +76,6 @@ def _load(path: Path, wanted: tuple[str, ...]) -> dict[str, Array]:
         if not isinstance(found[name], np.ndarray):  # a zip member that is no .npy
             raise DataError(f"{path}: expected an array {name!r}, got other data; save it with np.savez.")
     return found
-
-
-def damaged(path: Path, error: Exception) -> DataError:
-    """The error for a NumPy file that np.load refuses."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "Python objects" in text or ("allow_pickle" in text and "Object arrays" in text):
-        return DataError(
-            f"{path}: expected plain arrays, got pickled Python objects, which are never loaded; "
-            "convert them to numbers or text before saving."
-        )
-    if "pickle" in text:
-        text = "it does not start as one"
-    return DataError(
-        f"{path}: expected a NumPy {path.suffix} file, got a damaged one ({text}); save it again."
-    )
 
 
 def rows_of(raw: Array, source: str) -> Array:

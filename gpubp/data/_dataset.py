@@ -6,9 +6,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.data._table import Table
+from gpubp.data.blockwise import Blocks
 
 Array = NDArray[Any]
 Task = Literal["classification", "regression"]
@@ -20,13 +22,13 @@ class Dataset:
     """Rows of examples and what is to be predicted for each.
 
     x (n, n_features) is float32, or float64 where the source was 64-bit numbers or text, or a Table where it has
-    categories or missing cells. y is int64
-    labels 0..k-1 of shape (n,) that index `classes`, or floats (n, n_outputs) for regression, or None.
+    categories or missing cells, or Blocks where it is too large to be held. y is int64 labels 0..k-1 of shape (n,)
+    that index `classes`, or floats (n, n_outputs) for regression, or None.
     `test` is the fixed test part of a named set; it is never part of x.
     """
 
     name: str
-    x: Array | Table
+    x: Array | Table | Blocks
     y: Array | None
     task: Task
     classes: Classes | None = None
@@ -52,6 +54,11 @@ class Dataset:
 
     def take(self, rows: Array, *, keep_test: bool = True) -> Dataset:
         """The data set of these rows, in this order; the test part stays with it if asked."""
-        x = self.x.take(rows) if isinstance(self.x, Table) else self.x[rows]
+        if isinstance(self.x, Blocks):  # whose rows stay in their order, as those of a split do
+            keep = np.zeros(len(self), bool)
+            keep[rows] = True
+            x: Any = self.x.subset(keep)
+        else:
+            x = self.x.take(rows) if isinstance(self.x, Table) else self.x[rows]
         y = None if self.y is None else self.y[rows]
         return dataclasses.replace(self, x=x, y=y, test=self.test if keep_test else None)

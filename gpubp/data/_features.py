@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from gpubp.data._arrays import check_count, read_npy, read_npz, rows_of
+from gpubp.data._arrays import check_count, read_npz, rows_of
 from gpubp.data._columns import Wanted
 from gpubp.data._idx import read_idx_images
+from gpubp.data._large import npy_rows
 from gpubp.data._named import named_set
 from gpubp.data._source import TABLES, Source, resolve
 from gpubp.data._table import Kind, Table
 from gpubp.data._tables import read_rows
+from gpubp.data.blockwise import Blocks
 from gpubp.errors import ConfigError
 
 Array = NDArray[Any]
@@ -23,14 +25,14 @@ Array = NDArray[Any]
 class Features(NamedTuple):
     """What `load_features` returns: x (n, n_features), and its column names where the source has them."""
 
-    x: Array | Table
+    x: Array | Table | Blocks
     feature_names: tuple[str, ...] | None
 
 
 class Rows(NamedTuple):
     """What `load_rows` returns: x, its column names, and what the rows are called: a name and a text for each."""
 
-    x: Array | Table
+    x: Array | Table | Blocks
     feature_names: tuple[str, ...] | None
     id_name: str | None
     ids: list[str] | None
@@ -63,10 +65,11 @@ def load_rows(
     kinds: Mapping[str, Kind] | None = None,
     id: str | None = None,
     typed: bool = False,
+    stream: bool | None = False,
 ) -> Rows:
     """`load_features` with what a table calls its rows: its column `id`, or one of a customary name such as id.
 
-    kinds, from the encoder of a trained run, say how to read the columns; x is a Table as in `load`.
+    kinds, from the encoder of a trained run, say how to read the columns; x is a Table, or Blocks, as in `load`.
     """
     kind, path, _ = resolve(source, pair=False)
     if kind in TABLES:
@@ -78,15 +81,16 @@ def load_rows(
             f"id: expected none, got {id!r} for {source}; only .csv and .parquet have named columns."
         )
     else:
-        rows = Rows(_features(kind, path, data_dir), None, None, None)
+        rows = Rows(_features(kind, path, data_dir, stream), None, None, None)
     check_count(rows.x.shape[1], n_features, str(path))
     return rows
 
 
-def _features(kind: str, path: Path, data_dir: str | Path | None) -> Array:
+def _features(kind: str, path: Path, data_dir: str | Path | None, stream: bool | None) -> Array | Blocks:
     """x of a source without named columns."""
     if kind == "named":
         return named_set(str(path), data_dir, ("test",))["test"][0]
     if kind == "npz":
         return rows_of(read_npz(path, with_y=False)[0], str(path))
-    return rows_of(read_npy(path) if kind == "npy" else read_idx_images(path), str(path))
+    x = npy_rows(path, stream) if kind == "npy" else read_idx_images(path)
+    return x if isinstance(x, Blocks) else rows_of(x, str(path))

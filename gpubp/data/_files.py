@@ -36,6 +36,21 @@ def unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: cannot be read ({reason}); check the path and its permissions.")
 
 
+def damaged(path: Path, error: Exception) -> DataError:
+    """The error for a NumPy file that np.load refuses."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "Python objects" in text or ("allow_pickle" in text and "Object arrays" in text):
+        return DataError(
+            f"{path}: expected plain arrays, got pickled Python objects, which are never loaded; "
+            "convert them to numbers or text before saving."
+        )
+    if "pickle" in text:
+        text = "it does not start as one"
+    return DataError(
+        f"{path}: expected a NumPy {path.suffix} file, got a damaged one ({text}); save it again."
+    )
+
+
 def listing(names: Iterable[object], limit: int = 8) -> str:
     """The first names, comma-separated, so that a line stays a line."""
     words = [str(n) for n in names]

@@ -13,11 +13,13 @@ from gpubp.data._arrays import check_count, read_npy, read_npz, rows_of
 from gpubp.data._columns import Names, Wanted
 from gpubp.data._dataset import Dataset, Task
 from gpubp.data._idx import labels_beside, read_idx_images, read_idx_labels
+from gpubp.data._large import npy_rows
 from gpubp.data._named import named_set
 from gpubp.data._source import TABLES, Source, resolve
 from gpubp.data._table import Kind, Table
 from gpubp.data._tables import table_set
 from gpubp.data._targets import checked_task, encode
+from gpubp.data.blockwise import Blocks
 from gpubp.errors import ConfigError, DataError, counted
 
 Array = NDArray[Any]
@@ -36,6 +38,7 @@ def load(
     drop: Names = (),
     kinds: Mapping[str, Kind] | None = None,
     typed: bool = False,
+    stream: bool | None = False,
 ) -> Dataset:
     """The data set that `source` names, with its target encoded.
 
@@ -49,6 +52,9 @@ def load(
     Of a .csv or .parquet file x is an array where every cell is a number, and a `Table` where some are categories or
     missing (or always, with `typed`): an `Encoder`, fitted on the part to train, makes an array of it. categorical
     names columns to read as categories though they hold numbers, drop those to leave out.
+
+    With `stream` the features of .npy files are read block by block, and x is `Blocks`; with None where the file is
+    larger than a quarter of the free memory. Targets are held.
 
     task None is inferred: see `infer_task`. classes, from a trained run, are the labels to encode with; a
     label that is not among them is an InputError. feature_names and kinds, from its encoder, pick the columns and say
@@ -70,7 +76,7 @@ def load(
     elif kind == "named":
         data = _load_named(str(path), data_dir, wanted, classes)
     else:
-        x, y = _arrays(kind, path, y_path)
+        x, y = _arrays(kind, path, y_path, stream)
         data = _encoded(path.name.split(".")[0], str(path), x, y, wanted, classes)
     check_count(data.n_features, n_features, str(path))
     return data
@@ -93,27 +99,29 @@ def _load_named(
     return dataclasses.replace(train, test=test)
 
 
-def _arrays(kind: str, path: Path, y_path: Path | None) -> tuple[Array, Array]:
+def _arrays(kind: str, path: Path, y_path: Path | None, stream: bool | None) -> tuple[Array | Blocks, Array]:
     """(x, y) of a file in an array format, x as rows of features."""
+    x: Array | Blocks
     if kind == "npz":
         x, y = read_npz(path, with_y=True)
         assert y is not None
     elif kind == "npy":
         assert y_path is not None
-        x, y = read_npy(path), read_npy(y_path)
+        x, y = npy_rows(path, stream), read_npy(y_path)
     else:
         x = read_idx_images(path)
         y = read_idx_labels(labels_beside(path), len(x))
-    if y.ndim == 0 or (x.ndim > 0 and len(y) != len(x)):
+    n = len(x) if x.shape else None
+    if y.ndim == 0 or (n is not None and len(y) != n):
         raise DataError(
-            f"{y_path or path}: expected {counted(len(x), 'row') if x.ndim else 'several rows'} in y as in x, "
+            f"{y_path or path}: expected {'several rows' if n is None else counted(n, 'row')} in y as in x, "
             f"got shape {y.shape}; save one target per row."
         )
-    return rows_of(x, str(path)), y
+    return x if isinstance(x, Blocks) else rows_of(x, str(path)), y
 
 
 def _encoded(
-    name: str, source: str, x: Array, y: Array, task: Task | None, classes: Sequence[Any] | None
+    name: str, source: str, x: Array | Blocks, y: Array, task: Task | None, classes: Sequence[Any] | None
 ) -> Dataset:
     """A data set of arrays, its target encoded."""
     encoded, found, labels = encode(y, task=task, classes=classes, source=source, place="row {}".format)

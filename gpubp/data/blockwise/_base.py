@@ -43,6 +43,11 @@ class Blocks(ABC):
         return int(self.starts[-1])
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, features), as an array of the features has it."""
+        return len(self), self.n_features
+
+    @property
     def n_blocks(self) -> int:
         return len(self.starts) - 1
 

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gpubp.data._arrays import damaged
-from gpubp.data._files import existing_file, unreadable
+from gpubp.data._files import damaged, existing_file, unreadable
 from gpubp.errors import DataError
 
 from ._base import Array

@@ -1,0 +1,67 @@
+"""Features of an .npy file that is too large to be held: read block by block, as rows of finite, moderate numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from gpubp.data import validate
+from gpubp.data._arrays import read_npy
+from gpubp.data._files import LARGEST, existing_file
+from gpubp.data._named import scaled_images
+from gpubp.data.blockwise import ArrayBlocks, Blocks, NpyFile, Part, read_checked
+
+Array = NDArray[Any]
+SHARE = 0.25  # of the free memory that a file may take: its numbers come twice, as they are and standardized
+SMALL = 64 * 2**20  # bytes of features that are held even so
+
+
+def is_large(path: Path) -> bool:
+    """Whether a file is larger than the share of the free memory that is taken for it; False where that is unknown."""
+    free = free_memory()
+    return free is not None and path.stat().st_size > SHARE * free
+
+
+def free_memory() -> int | None:
+    """Bytes that the system could give to a process now, the caches of files included; None where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
+def npy_blocks(path: Path) -> Blocks:
+    """The rows of x: images are flattened, their bytes divided by 255, as `load` does of a smaller file."""
+    file = NpyFile(path)
+    images = len(file.original) > 2
+
+    def rows(part: Array) -> Array:
+        part = scaled_images(part) if images else part
+        return validate.moderate(validate.features(part, dtype=validate.float_dtype(part)), "x", LARGEST)
+
+    return ArrayBlocks(file).map(rows)
+
+
+def npy_rows(path: Path, stream: bool | None) -> Array | Blocks:
+    """The array of an .npy file, or its rows, block by block: with `stream`, and by default where it is large."""
+    existing_file(path)
+    return npy_blocks(path) if stream or (stream is None and is_large(path)) else read_npy(path)
+
+
+def held(x: Blocks, dtype: DTypeLike) -> Array | Blocks:
+    """x as an array of `dtype` where that is small, else x itself."""
+    if len(x) * x.n_features * np.dtype(dtype).itemsize > SMALL:
+        return x
+    out, start = np.empty(x.shape, dtype), 0
+
+    def check(part: Part) -> tuple[Array]:
+        return (validate.features(part.x, x.n_features, dtype),)
+
+    for (rows,) in read_checked(x, range(x.n_blocks), check, f"{x.name}: " if x.name else ""):
+        out[start : start + len(rows)] = rows
+        start += len(rows)
+    return out
