@@ -230,6 +230,13 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def clip(self, gradients: Array, limits: Array, state: State, *, by_value: bool, by_norm: bool) -> None:
+        """Clips gradients to limits = (value, norm) in float64: entries in place, then the norm by the update's factor.
+
+        One or both; the norm is that of the buffer as it stands, but without a loss scale.
+        """
+
+    @abstractmethod
     def update(
         self,
         rule: Rule,
@@ -272,6 +279,11 @@ class Backend(ABC):
     @abstractmethod
     def capture(self, state: State) -> AbstractContextManager[Recording]:
         """Records the operations made inside, by this thread, while they run."""
+
+
+def clipped_by(by_value: bool, by_norm: bool) -> str:
+    """What `Backend.clip` does, in the name of its launch."""
+    return " + ".join(name for name, given in (("value", by_value), ("norm", by_norm)) if given)
 
 
 class State:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpubp.kernels import batches, dense, loss_passes, optimizers, penalties, products, small_products
+from gpubp.kernels import batches, clipping, dense, loss_passes, optimizers, penalties, products, small_products
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.compile import cpu_kernel
 from gpubp.kernels.losses import Loss
@@ -22,7 +22,7 @@ from gpubp.kernels.small_products import scratch_size
 
 from . import flops, threads
 from .accesses import Access, by_all, by_first, by_rows
-from .base import Array, Backend, DType, Memory, State
+from .base import Array, Backend, DType, Memory, State, clipped_by
 from .blas import find_gemm
 from .launch import Launch, make_row
 from .pieces import is_small, product_pieces
@@ -224,6 +224,33 @@ class CpuBackend(Backend):
                 by_all(partials, late=True),
                 by_first(state.stats, written=True, late=True),
                 by_first(state.counters, late=True),
+            ),
+        )
+
+    def clip(self, gradients: Array, limits: Array, state: State, *, by_value: bool, by_norm: bool) -> None:
+        partials = self.empty((_blocks(gradients),), np.float64)
+        self._launch(
+            f"clip {clipped_by(by_value, by_norm)} {_shape(gradients)}",
+            clipping.clip,
+            gradients.dtype,
+            (gradients, limits, state.hyper, state.counters, partials),
+            (by_value, by_norm),
+            read=(gradients,),
+            written=(gradients,) if by_value else (),
+            flops=flops.clip(gradients, by_value, by_norm),
+            accesses=(
+                by_all(gradients, written=by_value),
+                by_all(limits),
+                by_all(partials, written=True),
+                *(
+                    (
+                        by_first(partials, late=True),
+                        by_first(state.hyper, written=True, late=True),
+                        by_first(state.counters, written=True, late=True),
+                    )
+                    if by_norm
+                    else ()
+                ),
             ),
         )
 

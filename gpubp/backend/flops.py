@@ -45,6 +45,11 @@ def penalty(weights: Array) -> int:
     return 9 * int(weights.size)
 
 
+def clip(gradients: Array, by_value: bool, by_norm: bool) -> int:
+    """Two comparisons of each entry; its square, summed."""
+    return 2 * (by_value + by_norm) * int(gradients.size)
+
+
 def update(rule: Rule, parameters: Array) -> int:
     """The rule's scalar step, weight decay and gradient factor included; what a step computes once is left out."""
     return _UPDATE.get(rule.step.__name__, 0) * int(parameters.size)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gpubp.backend import State
 from gpubp.backend.base import Array
 from gpubp.errors import NumericalError
@@ -62,7 +64,7 @@ def check_weights(trainer: Trainer, good: Array) -> None:
 
 
 def _beyond(trainer: Trainer) -> str:
-    """What was not finite where loss and gradients of the data are: the penalty, or a batch that is gone."""
+    """What was not finite where loss and gradients of the data are: penalty, norm, or a batch that is gone."""
     net, ops, state = trainer.net, trainer.net.backend, State(trainer.net.backend, 0)
     if trainer.l1 or trainer.l2:
         gradients = net.flat_gradients[: net.n_weights]
@@ -70,6 +72,8 @@ def _beyond(trainer: Trainer) -> str:
         ops.penalty(net.flat[: net.n_weights], gradients, trainer.penalties, state)
         if not (ops.all_finite(gradients) and math.isfinite(float(ops.to_host(state.stats)[LOSS]))):
             return f"the penalty of l1={trainer.l1:g}, l2={trainer.l2:g}; lower them"
+    if trainer.clip_norm is not None and not math.isfinite(np.linalg.norm(ops.to_host(net.flat_gradients))):
+        return "the norm of the gradients, each of which is finite"
     return "a batch before the last one, which was not kept"  # a GPU had been given more steps by then
 
 

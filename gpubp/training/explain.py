@@ -88,15 +88,7 @@ def _copy_step(trainer: Trainer, batch: int, labels: bool | None, sample_weight:
     net.load_parameters({name: ops.to_host(view) for name, view in original.parameters().items()})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what it has to say was said when the trainer was made
-        copy = Same(
-            net,
-            trainer.loss.name,
-            trainer.optimizer,
-            l1=trainer.l1,
-            l2=trainer.l2,
-            divide_penalty=trainer.divide_penalty,
-            seed=0,
-        )
+        copy = Same(net, trainer.loss.name, trainer.optimizer, **trainer.terms(), seed=0)
     copy.set_lr(0.0)
     if labels is None:
         labels = trainer.loss.name == "softmax_cross_entropy"

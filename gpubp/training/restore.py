@@ -32,6 +32,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 _COUNT: Check = ("an integer of at least 0, below 2^62", whole)
 _STRENGTH: Check = ("a number of at least 0", lambda v: real(v) and 0 <= v < math.inf)
+_LIMIT: Check = ("null or a number above 0", lambda v: v is None or (real(v) and 0 < v < math.inf))
 _DICT: Check = ("a dict", is_a(dict))
 _CONFIG: dict[str, Check] = {
     "network": _DICT,
@@ -42,6 +43,8 @@ _CONFIG: dict[str, Check] = {
     "l1": _STRENGTH,
     "l2": _STRENGTH,
     "divide_penalty": ("true or false", is_a(bool)),
+    "clip_norm": _LIMIT,
+    "clip_value": _LIMIT,
     "total_steps": ("null or an integer of at least 1, below 2^62", lambda v: v is None or whole(v, 1)),
     "total_steps_given": ("true or false", is_a(bool)),
     "steps": _COUNT,
@@ -77,8 +80,9 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
     with field("config.schedule_state"):
         schedule.load_state(config["schedule_state"])
     with field("config"):
-        given = {name: config[name] for name in ("l1", "l2", "divide_penalty", "total_steps")}
-        trainer = Trainer(net, config["loss"], optimizer, schedule=schedule, **given)
+        given = {name: config[name] for name in ("l1", "l2", "divide_penalty", "clip_norm", "clip_value")}
+        total = config["total_steps"]
+        trainer = Trainer(net, config["loss"], optimizer, schedule=schedule, total_steps=total, **given)
     trainer.total_steps_given = config["total_steps_given"]
     _restore_order(trainer, config["rng"])
     trainer.history = History(_rows(tensors))

@@ -35,7 +35,7 @@ class Source:
 
 
 class Step:
-    """gather, forward, loss, backward, penalty, update, advance: the launches of one step over `batch` examples.
+    """gather, forward, loss, backward, penalty, clip, update, advance: the launches of one step over `batch` examples.
 
     Without a source the caller fills `x`, `y` and `w` before each run. The first run makes the launches for real
     while they are recorded, so that n runs are always n steps.
@@ -82,10 +82,13 @@ class Step:
                 if source.w is not None:
                     ops.gather(source.w, source.order, self.w, state)
         net.backpropagate(self.x, self.y, self.w, loss=trainer.loss, state=state)
+        by_value, by_norm = trainer.clip_value is not None, trainer.clip_norm is not None
         with ops.scope("update"):
             if trainer.l1 or trainer.l2:
                 weights, gradients = net.flat[: net.n_weights], net.flat_gradients[: net.n_weights]
                 ops.penalty(weights, gradients, trainer.penalties, state)
+            if by_value or by_norm:
+                ops.clip(net.flat_gradients, trainer.limits, state, by_value=by_value, by_norm=by_norm)
             rule, slots = trainer.optimizer.rule, trainer.slots
             ops.update(rule, net.flat, net.flat_gradients, slots, state, net.stored)
             ops.advance(self.batch, self._rates, 0 if source is None else source.start, state)

@@ -47,6 +47,10 @@ class Trainer:
     With `divide_penalty` the penalty is divided by the batch's sum of sample weights w, as scikit-learn scales `alpha`:
     E = (sum w l + l1 sum|W| + l2/2 sum W^2) / sum w. It is 0 for a batch that weighs nothing.
 
+    `clip_value` = v clips each entry of the gradients of E into [-v, v]; then `clip_norm` = c multiplies them all by
+    min(1, c / (norm + 1e-6)), norm the Euclidean one over all parameters: both as PyTorch's clip_grad_value_ and
+    clip_grad_norm_ have it.
+
     `schedule` multiplies the optimizer's lr as a function of the step; `total_steps` is the length of the whole run,
     which most schedules need and `fit` works out by itself. `seed` fixes the order of the examples.
 
@@ -62,6 +66,8 @@ class Trainer:
         l2: float = 0.0,
         l1: float = 0.0,
         divide_penalty: bool = False,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
         schedule: str | Schedule | None = None,
         total_steps: int | None = None,
         seed: int | None = None,
@@ -74,6 +80,7 @@ class Trainer:
         if not isinstance(divide_penalty, bool):
             raise InputError(f"divide_penalty: expected True or False; got {divide_penalty!r}")
         self.divide_penalty = divide_penalty
+        self.clip_norm, self.clip_value = _limit(clip_norm, "clip_norm"), _limit(clip_value, "clip_value")
         self.total_steps_given = total_steps is not None
         self.total_steps = None if total_steps is None else positive(total_steps, "total_steps")
         self.rng = generator(seed)
@@ -88,6 +95,7 @@ class Trainer:
         if net.precision == "float16":
             ops.write(self.state.scaling, START)
         self.penalties = ops.to_device(np.array([self.l1, self.l2, self.divide_penalty]))
+        self.limits = ops.to_device(np.array([self.clip_value or math.inf, self.clip_norm or math.inf]))
         self.slots = tuple(ops.zeros(net.flat.shape, net.dtype) for _ in range(self.optimizer.rule.slots))
         self._steps: dict[tuple[int, bool], Step] = {}
         self._unread = Unread()
@@ -96,6 +104,11 @@ class Trainer:
         raise TypeError(
             "a Trainer cannot be copied or pickled: write it with save(path) and read it with Trainer.load"
         )
+
+    def terms(self) -> dict[str, Any]:
+        """The arguments that say how gradients become an update, but for the optimizer and its schedule."""
+        names = ("l1", "l2", "divide_penalty", "clip_norm", "clip_value")
+        return {name: getattr(self, name) for name in names}
 
     # one step
 
@@ -289,3 +302,10 @@ def _strength(value: Any, name: str) -> float:
     if not 0 <= number < math.inf:
         raise InputError(f"{name}: expected a number of at least 0; got {value!r}")
     return number
+
+
+def _limit(value: Any, name: str) -> float | None:
+    number = math.inf if value is None else real_number(value)
+    if value is not None and not 0 < number < math.inf:
+        raise InputError(f"{name}: expected None or a number above 0; got {value!r}")
+    return None if value is None else number

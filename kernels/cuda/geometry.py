@@ -44,7 +44,7 @@ def flat(n: int, width: int = 1) -> Layout:
 
 
 def one_block() -> Layout:
-    """For `reduce_weights`, `finish_loss`, `finish_penalty`; `advance` needs no more than one thread of it."""
+    """For `reduce_weights` and what finishes a loss, a penalty, a norm; `advance` needs one thread of it."""
     return (1,), (THREADS,)
 
 
@@ -79,10 +79,10 @@ def softmax_rows(batch: int, lanes: int) -> Layout:
 
 
 def chunks(n: int) -> int:
-    """Entries of `partials` in `penalty` over n weights."""
+    """Entries of `partials` in `penalty` and `clip` over n numbers."""
     return max(1, _up(n, CHUNK))
 
 
 def penalty(n: int) -> Layout:
-    """For `penalty` over n weights."""
+    """For `penalty` and `clip` over n numbers."""
     return (min(MOST_BLOCKS, chunks(n)),), (THREADS,)

@@ -241,6 +241,23 @@ def test_replay_equals_eager_bit_for_bit(backend, dtype, precision, bound):
     assert trainers[0].counter(STEP) == 5
 
 
+CLIPS = [{"clip_norm": 0.05}, {"clip_value": 0.01}, {"clip_norm": 0.05, "clip_value": 0.01}]
+
+
+@pytest.mark.parametrize("clips", CLIPS, ids=repr)
+@pytest.mark.parametrize(("dtype", "precision", "bound"), PRECISIONS)
+def test_clipped_gradients(dtype, precision, bound, clips):
+    """The loss scale of float16 is neither in the values nor in the norm."""
+    x, y, w = data()
+    trainers = []
+    for device, kind, products in ((CUDA, dtype, precision), ("cpu", "float64", None)):
+        net = network(device, "tanh", kind, products)
+        trainers.append(Trainer(net, "mse", SGD(0.5), l2=0.01, seed=3, **clips))
+        trainers[-1].fit(x, y, epochs=2, batch_size=8, sample_weight=w)
+    found, expected = trainers
+    close(host(found.net, found.net.flat), expected.net.flat, max(bound, 1e-11))
+
+
 def test_an_epoch_reads_the_device_once_and_builds_two_graphs():
     counts.clear()
     x, y, _ = data(45)

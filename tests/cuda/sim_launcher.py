@@ -29,6 +29,8 @@ WRITES = {
     "update": (0, 2, 3, 6),
     "penalty": (1, 5),
     "finish_penalty": (1,),
+    "clip": (0, 3),
+    "finish_clip": (2, 3),
     "gather": (2,),
     "cast": (1,),
     "advance": (0, 1, 3),
@@ -38,7 +40,10 @@ BLOCKS = {
     **dict.fromkeys(
         ("delta", "column_partials", "sum_partials", "elementwise_loss"), (geometry.LANES, geometry.ROWS)
     ),
-    **dict.fromkeys(("reduce_weights", "finish_loss", "penalty", "finish_penalty"), (geometry.THREADS,)),
+    **dict.fromkeys(
+        ("reduce_weights", "finish_loss", "penalty", "finish_penalty", "clip", "finish_clip"),
+        (geometry.THREADS,),
+    ),
     "softmax_cross_entropy": (32,),
 }
 

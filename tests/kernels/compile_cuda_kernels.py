@@ -21,7 +21,7 @@ from typing import Any
 from numba import float32, float64, int64, uint16
 
 from gpubp.kernels.activations import ACTIVATIONS
-from gpubp.kernels.cuda import batches, dense, geometry, losses, reductions, softmax, updates
+from gpubp.kernels.cuda import batches, clipping, dense, geometry, losses, reductions, softmax, updates
 from gpubp.kernels.cuda.build import build
 from gpubp.kernels.cuda.storage import float16
 from gpubp.kernels.losses import LOSSES
@@ -43,6 +43,8 @@ FLOAT64: dict[str, set[str] | None] = {
     "softmax_cross_entropy": SCALE,
     "penalty": None,  # strengths, once a thread; the sum of a block
     "finish_penalty": None,
+    "clip": None,  # squares and their sum, on purpose
+    "finish_clip": None,
     "prepare_update": None,  # coefficients of the step, by one thread; the loss scale where a gradient overflowed
     "advance": None,  # the learning rate, the loss scale
     "reduce_weights": None,
@@ -122,6 +124,10 @@ def kernels_of_real(real: Any) -> Iterator[Kernel]:
             yield updates.prepare_update, (real,), (coefficients, width), arguments
         yield updates.penalty, (real,), (width,), (flat, flat, stats, stats, stats, stats)
         yield reductions.sum_partials, (real,), (width,), (matrix, flat)
+        for by_value, by_norm in ((True, False), (False, True), (True, True)):
+            scalars = (by_value, by_norm, width)
+            yield clipping.clip, (real,), scalars, (flat, stats, stats, stats)
+    yield clipping.finish_clip, (real,), (), (stats, stats, stats, integers, stats)
     yield updates.finish_penalty, (real,), (), (stats, stats, integers)
     yield losses.reduce_weights, (real,), (), (flat, stats)
     yield losses.finish_loss, (real,), (10,), (matrix, stats, integers)
@@ -168,7 +174,7 @@ def check(kernel: Kernel, cc: tuple[int, int]) -> tuple[str, int, int]:
     width = scalars[-1] if scalars else 1
     if factory not in (softmax.softmax_cross_entropy, losses.finish_loss) and width > 1:
         assert re.search(r"ld\.global\S*\.v(4\.\w32|2\.\w64)", code), f"{what}: expected 128-bit loads"
-        if factory not in (reductions.all_finite, updates.prepare_update):
+        if factory not in (reductions.all_finite, updates.prepare_update) and scalars[:2] != (False, True):
             assert re.search(r"st\.global\S*\.v(4\.\w32|2\.\w64)", code), f"{what}: expected 128-bit stores"
     return name, built.registers, built.shared
 

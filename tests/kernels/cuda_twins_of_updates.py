@@ -12,8 +12,9 @@ from cuda_twins import STORAGES, Storage, cpu, rng, same, short
 from numba import float32, float64, int64
 
 from gpubp.kernels import batches as cpu_batches
+from gpubp.kernels import clipping as cpu_clipping
 from gpubp.kernels import loss_scale, optimizers, penalties
-from gpubp.kernels.cuda import batches, geometry, reductions, updates
+from gpubp.kernels.cuda import batches, clipping, geometry, reductions, updates
 from gpubp.kernels.cuda.storage import numba_type
 from gpubp.kernels.loss_scale import DYNAMIC, GOOD, SCALE
 from gpubp.kernels.losses import STATS
@@ -116,6 +117,34 @@ def check_penalty(s: Storage, n: int, wide: bool, divide: bool) -> None:
         np.testing.assert_allclose(stats, expected, rtol=eps, err_msg=f"penalty of {n} wide={wide}")
 
 
+def check_clip(
+    s: Storage, n: int, wide: bool, by_value: bool, by_norm: bool, bad: float | None = None
+) -> None:
+    """Clipped gradients, the factor, and what a norm that is not finite does; gradients here are 4 times theirs."""
+    what = f"clip of {n} {s.name} wide={wide} value={by_value} norm={by_norm} bad={bad}"
+    theirs, w = (
+        (2 * rng.standard_normal(n)).astype(s.dtype),
+        geometry.width([s.dtype().itemsize]) if wide else 1,
+    )
+    if bad is not None:
+        theirs[n // 2] = bad
+    mine, limits, partials = 4 * theirs, np.array([1.5, 3.0]), np.full(geometry.chunks(n), np.nan)
+    for dynamic in (0, 1):
+        hyper, expected = np.array([0.1, 7.0]), np.array([0.1, 7.0])
+        counters, reference, scaling = counters_of(step=3), counters_of(step=3), np.array([4.0, 0, dynamic])
+        layout, g = geometry.penalty(n), mine.copy()
+        launch(clipping.clip, (s.real,), (by_value, by_norm, w), layout, g, limits, scaling, partials)
+        if by_norm:
+            arguments = (partials, limits, hyper, counters, scaling)
+            launch(clipping.finish_clip, (s.real,), (), geometry.one_block(), *arguments)
+        scratch, other = np.zeros(max(1, -(-n // optimizers.BLOCK))), theirs.copy()
+        cpu(cpu_clipping.clip, s.dtype, (other, limits, expected, reference, scratch), by_value, by_norm)
+        same(g, 4 * other, f"{what}, gradients", exact=True)
+        np.testing.assert_allclose(hyper, expected, rtol=1e-13, err_msg=what)
+        assert counters[STOPPED] == (0 if dynamic else reference[STOPPED]), what
+        assert counters[STEP] == 3, what
+
+
 def check_all_finite(s: Storage, n: int, wide: bool) -> None:
     w = s.width(0, wide)
     for bad in (None, np.nan, np.inf, -np.inf):
@@ -214,13 +243,18 @@ def check_all(s: Storage, few: bool) -> None:
             check_casts(s, n, wide)
             if s.stored == s.dtype:
                 check_penalty(s, n, wide, divide=bool(n % 2))
+                for by in ((True, False), (False, True), (True, True)):
+                    check_clip(s, n, wide, *by)
             if n:
                 check_all_finite(s, n, wide)
         for bad in (np.nan, np.inf, -np.inf):
             for dynamic in (False, True):
                 check_update(s, "adam", 41, wide, bad, dynamic)
                 check_update(s, "plain_sgd", 300, wide, bad, dynamic)
+            if s.stored == s.dtype:
+                check_clip(s, 41, wide, True, True, bad)
     if s.real == float64:
         check_advance()
         check_loss_scale()
         check_penalty(s, geometry.CHUNK + 5, True, divide=True)
+        check_clip(s, geometry.CHUNK + 5, True, True, True)

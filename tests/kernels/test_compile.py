@@ -13,7 +13,18 @@ import pytest
 from reference import run_kernel
 
 from gpubp.backend.blas import find_gemm
-from gpubp.kernels import batches, cache, compile, dense, loss_passes, losses, optimizers, penalties, products
+from gpubp.kernels import (
+    batches,
+    cache,
+    clipping,
+    compile,
+    dense,
+    loss_passes,
+    losses,
+    optimizers,
+    penalties,
+    products,
+)
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.compile import cpu_kernel
 from gpubp.kernels.losses import LOSSES
@@ -92,6 +103,13 @@ def penalty(dtype, shape):
     return penalties.penalty, (p, g, strengths, stats, np.zeros(COUNTERS, np.int64), partials), (), ()
 
 
+def clip(dtype, shape):
+    (g,) = arrays(dtype, shape)
+    limits, hyper = np.array([0.5, 0.1]), np.array([0.01, 1.0])
+    partials = np.full(max(1, -(-g.size // optimizers.BLOCK)), np.nan)
+    return clipping.clip, (g, limits, hyper, np.zeros(COUNTERS, np.int64), partials), (True, True), ()
+
+
 def update(dtype, shape, name="adam", bad=False):
     rule = optimizers.RULES[name]
     p, g = arrays(dtype, shape, shape)
@@ -149,6 +167,7 @@ CASES = {
     "softmax with probabilities": loss_probabilities,
     "a loss that is not finite": loss_not_finite,
     "penalty": penalty,
+    "clip": clip,
     "adam": update,
     "sgd": lambda *of: update(*of, "sgd"),
     "adam, bad gradient": lambda *of: update(*of, "adam", bad=True),
@@ -181,7 +200,7 @@ def test_alone_and_teams_of_2_and_3_agree_bit_for_bit(name, dtype):
 
 
 def test_every_kernel_is_among_the_cases():
-    modules = (batches, dense, loss_passes, optimizers, penalties, products)
+    modules = (batches, clipping, dense, loss_passes, optimizers, penalties, products)
     factories = {
         value
         for module in modules

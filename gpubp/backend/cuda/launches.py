@@ -27,10 +27,11 @@ Layout = tuple[tuple[int, ...], tuple[int, ...]]
 @functools.cache
 def factories() -> SimpleNamespace:
     """The CUDA kernels, which need `numba.cuda`."""
-    from gpubp.kernels.cuda import batches, dense, losses, reductions, softmax, storage, updates
+    from gpubp.kernels.cuda import batches, clipping, dense, losses, reductions, softmax, storage, updates
 
     return SimpleNamespace(
         batches=batches,
+        clipping=clipping,
         dense=dense,
         losses=losses,
         reductions=reductions,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from gpubp.backend import flops
-from gpubp.backend.base import Array, State
+from gpubp.backend.base import Array, State, clipped_by
 from gpubp.kernels.cuda import geometry
 from gpubp.kernels.optimizers import Rule
 
@@ -45,6 +45,35 @@ class CudaSteps(CudaLaunches):
             changed=(state.stats,),
         )
         self._run(first, second)
+
+    def clip(self, gradients: Array, limits: Array, state: State, *, by_value: bool, by_norm: bool) -> None:
+        clipping, partials = factories().clipping, self.empty((geometry.chunks(gradients.size),), np.float64)
+        self._run(
+            self._kernel(
+                f"clip {clipped_by(by_value, by_norm)} {shape_of(gradients)}",
+                clipping.clip,
+                (real_type(gradients),),
+                (by_value, by_norm, flat_width(gradients)),
+                (gradients, limits, state.scaling, partials),
+                geometry.penalty(gradients.size),
+                read=(gradients,),
+                written=(gradients,) if by_value else (),
+                changed=(partials,),
+                flops=flops.clip(gradients, by_value, by_norm),
+            )
+        )
+        if by_norm:
+            self._run(
+                self._kernel(
+                    "norm of the gradients",
+                    clipping.finish_clip,
+                    (real_type(gradients),),
+                    (),
+                    (partials, limits, state.hyper, state.counters, state.scaling),
+                    geometry.one_block(),
+                    changed=(state.hyper, state.counters),
+                )
+            )
 
     def update(
         self,
