@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .errors import StorageError as StorageError
     from .gradcheck import gradcheck as gradcheck
     from .layers import Dense as Dense
+    from .layers import Dropout as Dropout
     from .network import Network as Network
     from .optimizers import SGD as SGD
     from .optimizers import Adagrad as Adagrad
@@ -49,7 +50,7 @@ _ROOMS = {
         "StorageError",
     ),
     "gradcheck": ("gradcheck",),
-    "layers": ("Dense",),
+    "layers": ("Dense", "Dropout"),
     "network": ("Network",),
     "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "RMSprop"),
     "training": ("EarlyStopping", "History", "TensorBoard", "Trainer"),

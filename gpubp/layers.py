@@ -1,14 +1,17 @@
-"""Layers: forward and backward of a dense layer, in the operations of a backend."""
+"""Layers: forward and backward of a dense layer, in the operations of a backend; dropout behind it."""
 
 from __future__ import annotations
 
+import copy
+import itertools
 from typing import Any
 
-from gpubp.backend.base import Array, Backend
-from gpubp.checks import positive
+from gpubp.backend.base import Array, Backend, Drop
+from gpubp.checks import positive, real_number
 from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.activations import activation as find_activation
+from gpubp.kernels.dropout import DROPPED
 
 _WIDTH = "every layer needs a unit"
 
@@ -68,13 +71,19 @@ class Dense:
         """x W in the dtype of the parameters, before bias and activation."""
         return ops.matmul(x, self.stored_W, out=ops.empty((x.shape[0], self.n_out), self.W.dtype))
 
-    def forward(self, ops: Backend, x: Array, *, keep: bool) -> tuple[Array, Array]:
-        """a = g(x W + b), and with `keep` what `delta` needs of it."""
+    def forward(self, ops: Backend, x: Array, *, keep: bool, drop: Drop | None = None) -> tuple[Array, Array]:
+        """a = g(x W + b), and with `keep` what `delta` needs of it; `drop` drops some of a, and always keeps that."""
+        if drop is not None:
+            z = ops.matmul(x, self.stored_W)
+            return ops.bias_activation_dropout(z, self.stored_b, self.activation, drop)
         return ops.dense(x, self.stored_W, self.stored_b, self.activation, keep=keep)
 
-    def delta(self, ops: Backend, above: Dense, delta: Array, saved: Array) -> Array:
+    def delta(
+        self, ops: Backend, above: Dense, delta: Array, saved: Array, *, drop: Drop | None = None
+    ) -> Array:
         """BP2, BP3: this layer's delta and db from the delta of the layer above."""
-        return ops.dense_delta(delta, above.stored_W, saved, self.activation, self.db)
+        g = self.activation if drop is None else DROPPED
+        return ops.dense_delta(delta, above.stored_W, saved, g, self.db)
 
     def gradient(self, ops: Backend, x: Array, delta: Array) -> None:
         """BP4: dW = x^T delta."""
@@ -100,17 +109,82 @@ class Dense:
         return f"Dense({self.n_in}, {self.n_out}, {self.activation.name!r}{bias})"
 
 
-def from_config(config: dict[str, Any]) -> Dense:
+class Dropout:
+    """a' = a m / (1 - rate) of what the layer before it gives, or of the inputs: m = 0 with probability `rate`, else 1.
+
+    In training steps only; `forward`, `predict` and `evaluate` drop nothing. Masks follow from the trainer's seed, the
+    step and the place in the batch, the same ones on every device and at any number of threads. The rate is rounded to
+    a multiple of 2^-16, and 1 / (1 - rate) is that of the rounded one.
+
+    Source: Srivastava et al. 2014, JMLR 15; scaled in training, as PyTorch has it. Raises InputError.
+    """
+
+    def __init__(self, rate: float = 0.5) -> None:
+        number = real_number(rate)
+        if not 0 <= number < 1:
+            raise InputError(f"Dropout: rate: expected a number of at least 0 and below 1; got {rate!r}")
+        self.rate = number
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` needs to make this layer again."""
+        return {"layer": "dropout", "rate": self.rate}
+
+    def __repr__(self) -> str:
+        return f"Dropout({self.rate:g})"
+
+
+Layer = Dense | Dropout
+
+
+def from_config(config: dict[str, Any]) -> Layer:
     """The layer that `config()` described. Raises ConfigError for a kind that does not exist."""
     options = dict(config)
     kind = options.pop("layer", None)
-    if kind != "dense":
+    if kind not in ("dense", "dropout"):
         raise ConfigError(
-            f"unknown layer: expected 'dense'; got {kind!r}; the file was written by a newer gpubp"
+            f"unknown layer: expected 'dense' or 'dropout'; got {kind!r}; the file was written by a newer gpubp"
         )
     try:
+        if kind == "dropout":
+            return Dropout(options.pop("rate"), **options)
         return Dense(options.pop("n_in"), options.pop("n_out"), **options)
     except (TypeError, KeyError) as error:
-        raise ConfigError(
-            f"layer: expected n_in, n_out, activation, bias, initial; got {config!r}"
-        ) from error
+        names = "rate" if kind == "dropout" else "n_in, n_out, activation, bias, initial"
+        raise ConfigError(f"layer: expected {names}; got {config!r}") from error
+
+
+def from_widths(widths: list[Any], activation: str, output: str) -> list[Dense]:
+    """Dense layers between these widths: hidden ones with `activation`, the last one with `output`."""
+    if len(widths) < 2:
+        raise InputError(f"layers: expected at least two widths, inputs and outputs; got {widths!r}")
+    names = [activation] * (len(widths) - 2) + [output]
+    return [Dense(n_in, n_out, g) for n_in, n_out, g in zip(widths[:-1], widths[1:], names, strict=True)]
+
+
+def in_order(layers: list[Layer]) -> tuple[list[Dense], list[float]]:
+    """The dense layers, copied, and the rates of dropout: of the inputs, then of the outputs of each but the last.
+
+    Raises InputError where layers do not fit each other, or where dropout has no place.
+    """
+    dense: list[Dense] = []
+    rates = [0.0]
+    for k, layer in enumerate(layers):
+        if isinstance(layer, Dense):
+            dense.append(copy.copy(layer))  # a network binds its own views
+            rates.append(0.0)
+        elif k > 0 and isinstance(layers[k - 1], Dropout):
+            raise InputError(
+                f"layers: expected one Dropout between layers; got two, {layers[k - 1]!r} and {layer!r}"
+            )
+        else:
+            rates[-1] = layer.rate
+    if not dense or isinstance(layers[-1], Dropout):
+        raise InputError(
+            f"layers: expected a Dense layer as the last one; got {layers!r}; Dropout stands before or between them"
+        )
+    for k, (below, above) in enumerate(itertools.pairwise(dense)):
+        if below.n_out != above.n_in:
+            raise InputError(
+                f"layers: expected layer {k + 1} to take the {below.n_out} outputs of layer {k}; got n_in={above.n_in}"
+            )
+    return dense, rates[:-1]

@@ -2,7 +2,8 @@
 
 Target rows of softmax cross-entropy are taken as they are: l = sum_j y_j (ln sum_k exp(z_k) - z_j), with the delta
 p sum_j y_j - y. Rows of probabilities sum to 1; a row with another sum s counts as its normalized row with weight s,
-and a row of zeros not at all. Nothing is rescaled and nothing is said, for such rows may be meant as weights.
+and a row of zeros not at all. Nothing is rescaled and nothing is said, for such rows may be meant as weights. So it is
+with the focal loss, l = -sum_j y_j (1 - p_j)^2 ln p_j, p the softmax of z.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = ["LOSSES", "Loss", "check_range", "find", "resolve", "takes_labels"]
 
 _LINKS = {
     "softmax_cross_entropy": {"sigmoid": "the softmax", "exp": "the softmax"},
+    "focal": {"sigmoid": "the softmax", "exp": "the softmax"},
     "binary_cross_entropy": {"sigmoid": "the sigmoid"},
     "poisson": {"exp": "the exponential"},
 }
@@ -50,7 +52,7 @@ def takes_labels(loss: Loss, y: Any) -> bool:
         shape = y.shape if on_gpu(y) else np.shape(y)
     except ValueError:  # ragged: the check of the targets says so
         return False
-    return loss.name == "softmax_cross_entropy" and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
+    return loss.softmax and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
 
 
 def check_range(loss: Loss, y: npt.NDArray[Any], later: Any = None) -> None:
@@ -60,6 +62,7 @@ def check_range(loss: Loss, y: npt.NDArray[Any], later: Any = None) -> None:
     """
     low, high = {
         "softmax_cross_entropy": (0.0, np.inf),
+        "focal": (0.0, np.inf),
         "binary_cross_entropy": (0.0, 1.0),
         "poisson": (0.0, np.inf),
     }.get(loss.name, (-np.inf, np.inf))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -12,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from .backend import Backend, State, get_backend
-from .backend.base import Array
+from .backend.base import Array, Drop
 from .checks import generator
 from .data import Blocks, Part, validate
 from .data.blockwise import Pour, as_blocks, read_checked
 from .errors import ConfigError, InputError, unknown_name
 from .initializers import default_for, initializer
 from .kernels.losses import LOSS
-from .layers import Dense, from_config
+from .layers import Dense, Dropout, Layer, from_config, from_widths, in_order
 from .losses import Loss, check_range, resolve, takes_labels
 
 _ALIGNMENT = 16  # elements: each parameter starts at a multiple, and what fills the gaps stays 0
@@ -27,22 +25,24 @@ _CHUNK = 4096  # rows that forward takes at once
 _CHUNK_BYTES = 64 * 2**20  # or so many bytes of them, where they are read
 _KEPT = 4  # numbers of rows whose recorded forward passes are kept,
 _KEPT_NUMBERS = 2**24  # with at most so many activations each
+MOST_MASKS = 2**62  # seeds of dropout's masks
 PRECISIONS = ("tf32", "bfloat16", "float16")
 
 
 class Network:
     """A multilayer perceptron x (batch, n_in) -> a (batch, n_out).
 
-    `layers` is a list of widths (hidden layers get `activation`, the last one `output`) or of layers. `dtype` is that
-    of parameters and results, "float32" or "float64"; inputs are converted to it. `precision` is that of the
-    products: None or dtype's own name; the others need a GPU. `seed` fixes the initial parameters.
+    `layers` is a list of widths (hidden layers get `activation`, the last one `output`) or of layers, with Dropout
+    wherever training drops outputs or inputs; the attribute `layers` holds the dense ones. `dtype` is that of
+    parameters and results, "float32" or "float64"; inputs are converted to it. `precision` is that of the products:
+    None or dtype's own name; the others need a GPU. `seed` fixes the initial parameters.
 
     Raises InputError, ConfigError, DeviceError.
     """
 
     def __init__(
         self,
-        layers: Sequence[int] | Sequence[Dense],
+        layers: Sequence[int] | Sequence[Layer],
         activation: str = "relu",
         output: str = "identity",
         *,
@@ -51,7 +51,7 @@ class Network:
         precision: str | None = None,
         seed: int | None = None,
     ) -> None:
-        self.layers = _make_layers(layers, activation, output)
+        self.layers, self.rates = _given_layers(layers, activation, output)
         self.dtype = _dtype(dtype)
         self.precision = _precision(precision, self.dtype)
         self.backend = get_backend(device).with_precision(self.dtype, self.precision)
@@ -252,19 +252,29 @@ class Network:
     # backward
 
     def backpropagate(
-        self, x: Array, y: Array, w: Array, *, loss: Loss, state: State, need_dx: bool = False
+        self,
+        x: Array,
+        y: Array,
+        w: Array,
+        *,
+        loss: Loss,
+        state: State,
+        need_dx: bool = False,
+        masks: int | None = None,
     ) -> Array | None:
         """Forward and backward over device arrays: fills the gradients and state.stats, returns dE/dx if asked.
 
         x has the storage dtype. z^k = a^(k-1) W^k + b^k and a^k = g(z^k), keeping what the way back needs; then BP1
-        to BP4, each delta before the gradient that the delta above gives.
+        to BP4, each delta before the gradient that the delta above gives. `masks` is the seed of what dropout drops in
+        the step that state.counters count; None drops nothing.
         """
-        ops, layers = self.backend, self.layers
+        ops, layers, drops = self.backend, self.layers, self.drops(masks, state)
         top = len(layers) - 1
-        inputs, saved = [x], []
+        with ops.scope("layer 0 forward"):
+            inputs, saved = [self.dropped(x, drops[0])], []
         for k, layer in enumerate(layers[:top]):
             with ops.scope(f"layer {k} forward"):
-                a, keep = layer.forward(ops, inputs[k], keep=True)
+                a, keep = layer.forward(ops, inputs[k], keep=True, drop=drops[k + 1])
             inputs.append(a)
             saved.append(keep)
         last = layers[top]
@@ -274,27 +284,56 @@ class Network:
             delta = ops.loss_delta(loss, last.activation, z, last.b, y, w, last.db, state)
         for k in range(top, 0, -1):
             with ops.scope(f"layer {k - 1} backward"):  # BP2, BP3
-                below = layers[k - 1].delta(ops, layers[k], delta, saved[k - 1])
+                below = layers[k - 1].delta(ops, layers[k], delta, saved[k - 1], drop=drops[k])
             with ops.scope(f"layer {k} backward"):  # BP4
                 layers[k].gradient(ops, inputs[k], delta)
             delta = below
         with ops.scope("layer 0 backward"):
-            layers[0].gradient(ops, x, delta)
-            return layers[0].dx(ops, delta) if need_dx else None
+            layers[0].gradient(ops, inputs[0], delta)
+            return self.dropped(layers[0].dx(ops, delta), drops[0]) if need_dx else None
+
+    def drops(self, masks: int | None, state: State) -> list[Drop | None]:
+        """What dropout takes away of the inputs, then of each hidden layer's outputs, by the seed `masks`."""
+        if masks is None:
+            return [None] * len(self.rates)
+        counters = state.counters
+        return [Drop(rate, masks, k, counters) if rate else None for k, rate in enumerate(self.rates)]
+
+    def dropped(self, x: Array, drop: Drop | None) -> Array:
+        """x m / (1 - rate) in a new array, or x itself; a derivative by the one is dropped as the other is."""
+        if drop is None:
+            return x
+        out = self.backend.empty(x.shape, x.dtype)
+        self.backend.dropout(x, out, drop)
+        return out
 
     def gradients(
-        self, x: npt.ArrayLike, y: npt.ArrayLike, loss: str | Loss, sample_weight: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        loss: str | Loss,
+        sample_weight: npt.ArrayLike | None = None,
+        *,
+        masks: int | None = None,
     ) -> tuple[float, dict[str, Array]]:
         """The loss and its gradients, keyed as the parameters, plus "x"; nothing is updated.
 
-        y is (batch, n_out), or class numbers (batch,) for softmax cross-entropy.
+        y is (batch, n_out), or class numbers (batch,) for a loss behind a softmax. Dropout drops nothing, as in
+        `forward`; with `masks`, a seed, it drops what a trainer with these masks drops in its first step.
         """
+        masks = mask_seed(masks)
         loss, ops = self.resolve_loss(loss), self.backend
         with ops.ordered(), self._lock:  # the gradients of a network have one place
             x, y, w = self.check_batch(x, y, loss, sample_weight)
             state = State(ops, 0)
             dx = self.backpropagate(
-                self.to_storage(x), ops.to_device(y), ops.to_device(w), loss=loss, state=state, need_dx=True
+                self.to_storage(x),
+                ops.to_device(y),
+                ops.to_device(w),
+                loss=loss,
+                state=state,
+                need_dx=True,
+                masks=masks,
             )
             gradients = {name: ops.copy(view) for name, view in self._gradients.items()}
             return float(ops.to_host(state.stats)[LOSS]), {**gradients, "x": dx}
@@ -349,10 +388,17 @@ class Network:
 
     # configuration
 
+    def given_layers(self) -> list[Layer]:
+        """The layers as they were given, dropout among them."""
+        layers: list[Layer] = []
+        for rate, layer in zip(self.rates, self.layers, strict=True):
+            layers += [Dropout(rate), layer] if rate else [layer]
+        return layers
+
     def config(self) -> dict[str, Any]:
         """A dict of plain values from which `Network.from_config` makes the same architecture."""
         return {
-            "layers": [layer.config() for layer in self.layers],
+            "layers": [layer.config() for layer in self.given_layers()],
             "dtype": self.dtype.name,
             "precision": self.precision,
         }
@@ -376,34 +422,31 @@ class Network:
         return _rebuild, (self.config(), parameters, self.backend.name)
 
     def __repr__(self) -> str:
-        layers = ", ".join(map(repr, self.layers))
+        layers = ", ".join(map(repr, self.given_layers()))
         return f"Network([{layers}], dtype={self.dtype.name!r}, device={self.backend.name!r})"
+
+
+def mask_seed(value: Any) -> int | None:
+    """A seed of dropout's masks, or None; InputError otherwise."""
+    good = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and 0 <= value < MOST_MASKS
+    if value is not None and not good:
+        raise InputError(f"masks: expected None or an integer of at least 0, below 2^62; got {value!r}")
+    return None if value is None else int(value)
 
 
 def _never(x: Array) -> None:
     """A recorded pass of a backend that has none."""
 
 
-def _make_layers(layers: Sequence[Any], activation: str, output: str) -> list[Dense]:
-    """Layers from widths or layers, checked to fit each other."""
+def _given_layers(layers: Sequence[Any], activation: str, output: str) -> tuple[list[Dense], list[float]]:
+    """Dense layers and rates of dropout from widths or layers."""
     if not isinstance(layers, Iterable):
         raise InputError(f"layers: expected widths, [784, 512, 10], or layers; got {layers!r}")
     layers = list(layers)
-    if layers and all(isinstance(layer, Dense) for layer in layers):
-        made = [copy.copy(layer) for layer in layers]  # a network binds its own views
-    else:
-        if any(isinstance(layer, Dense) for layer in layers):
-            raise InputError(f"layers: expected widths only or layers only; got both: {layers!r}")
-        if len(layers) < 2:
-            raise InputError(f"layers: expected at least two widths, inputs and outputs; got {layers!r}")
-        names = [activation] * (len(layers) - 2) + [output]
-        made = [Dense(n_in, n_out, g) for n_in, n_out, g in zip(layers[:-1], layers[1:], names, strict=True)]
-    for k, (below, above) in enumerate(itertools.pairwise(made)):
-        if below.n_out != above.n_in:
-            raise InputError(
-                f"layers: expected layer {k + 1} to take the {below.n_out} outputs of layer {k}; got n_in={above.n_in}"
-            )
-    return made
+    kinds = [isinstance(layer, (Dense, Dropout)) for layer in layers]
+    if any(kinds) and not all(kinds):
+        raise InputError(f"layers: expected widths only or layers only; got both: {layers!r}")
+    return in_order(layers if any(kinds) else [*from_widths(layers, activation, output)])
 
 
 def _dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:

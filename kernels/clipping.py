@@ -51,11 +51,12 @@ def clip(real, by_value, by_norm):
         first, last = share(blocks, me, team)
         for k in range(first, last):
             block = g[k * BLOCK : min(n, (k + 1) * BLOCK)]  # read from 0 on, so that the loop vectorises
-            total = float64(0)
-            for i in range(block.shape[0]):
-                if by_value:
+            if by_value:
+                for i in range(block.shape[0]):
                     block[i] = clip_value(block[i], limit)
-                if by_norm:
+            total = float64(0)
+            if by_norm:
+                for i in range(block.shape[0]):
                     total += float64(block[i]) * float64(block[i])
             partials[k] = total
         if by_norm:

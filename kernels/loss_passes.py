@@ -4,15 +4,7 @@ import math
 
 from numba import float64, int64
 
-from .losses import (
-    LOSS,
-    LOSS_SUM,
-    WEIGHT,
-    WEIGHT_SUM,
-    cross_entropy,
-    d_softmax_cross_entropy,
-    larger,
-)
+from .losses import LOSS, LOSS_SUM, WEIGHT, WEIGHT_SUM, d_softmax, larger
 from .mathematics import exp, inlined
 from .reductions import sum_blocks
 from .replay import LOSS_NOT_FINITE, STOPPED
@@ -90,8 +82,8 @@ def elementwise_loss(real, f, d_f, l, d_l, mean):
     return kernel
 
 
-def softmax_cross_entropy(real, f, d_f, integer_targets):
-    """a = f(z + b); l = sum_j y_j (ln sum_k exp(a_k) - a_j); delta = w/sum w (p sum_j y_j - y) f'(z); db.
+def softmax_loss(real, f, d_f, l, d_l, integer_targets):
+    """a = f(z + b), p = softmax(a); E = sum_j y_j l(ln p_j); delta = w/sum w (p sum_j q_j - q) f'(z), q = -y d_l; db.
 
     Operands as in `elementwise_loss`, but y is a vector of class numbers (batch,) in int64 or of target
     probabilities (batch, n); partials is (2 granules, n). The largest logit of a row is taken out before exp.
@@ -126,20 +118,22 @@ def softmax_cross_entropy(real, f, d_f, integer_targets):
                 for j in range(n):
                     total += exp(f(z[i, j]) - top)
                 logsum = real(math.log(total))
-                mass, value = real(1), real(0)
+                mass, value = real(0), real(0)
                 if integer_targets:
-                    value = cross_entropy(f(z[i, labels[i]]), real(1), top, logsum)
+                    log_p = f(z[i, labels[i]]) - top - logsum
+                    mass, value = -d_l(log_p), l(log_p)
                 else:
-                    mass = real(0)
                     for j in range(n):
-                        mass += y[i, j]
-                        value += cross_entropy(f(z[i, j]), y[i, j], top, logsum)
+                        log_p = f(z[i, j]) - top - logsum
+                        mass -= y[i, j] * d_l(log_p)
+                        value += y[i, j] * l(log_p)
                 factor = real(w[i] * scale)
                 inverse = mass / total
                 for j in range(n):
                     t = z[i, j]
-                    target = real(labels[i] == j) if integer_targets else y[i, j]
-                    d = factor * d_softmax_cross_entropy(exp(f(t) - top), target, inverse) * d_f(t)
+                    a = f(t) - top
+                    pull = mass * real(labels[i] == j) if integer_targets else -y[i, j] * d_l(a - logsum)
+                    d = factor * d_softmax(exp(a), pull, inverse) * d_f(t)
                     z[i, j] = d
                     gradients[k, j] += d
                 losses[k, 0] += w[i] * value

@@ -15,7 +15,7 @@ from typing import Any
 
 from gpubp.errors import unknown_name
 
-from .mathematics import exp, inlined, log1p, sigmoid
+from .mathematics import exp, expm1, inlined, log1p, sigmoid
 
 LOSS, WEIGHT, LOSS_SUM, WEIGHT_SUM, PENALTY_SUM = range(5)
 STATS = 5
@@ -85,7 +85,7 @@ def d_logistic(z, y):
     return sigmoid(z) - y
 
 
-# ---- softmax cross-entropy: outputs a of one example, its largest output `top`, logsum = ln sum exp(a - top) --------
+# ---- behind a softmax: scalars of ln p, p = exp(a - top) / sum exp(a - top), the derivatives by ln p too -------------
 
 
 @inlined
@@ -95,15 +95,33 @@ def larger(a, b):
 
 
 @inlined
-def cross_entropy(a, y, top, logsum):
-    """-y ln p, p = exp(a - top) / sum exp(a - top)."""
-    return y * (logsum - (a - top))
+def cross_entropy(log_p):
+    """-ln p."""
+    return -log_p
 
 
 @inlined
-def d_softmax_cross_entropy(e, y, inverse):
-    """p sum y - y, for e = exp(a - top) and inverse = sum y / sum e."""
-    return e * inverse - y
+def d_cross_entropy(log_p):
+    return type(log_p)(-1)
+
+
+@inlined
+def focal(log_p):
+    """-(1 - p)^2 ln p: classes that are told well count less  [Lin et al. 2017, arXiv:1708.02002, gamma = 2]."""
+    rest = -expm1(log_p)
+    return -rest * rest * log_p
+
+
+@inlined
+def d_focal(log_p):
+    rest = -expm1(log_p)
+    return rest * (type(log_p)(2) * exp(log_p) * log_p - rest)
+
+
+@inlined
+def d_softmax(e, pull, inverse):
+    """p sum pull - pull, for e = exp(a - top), pull = -y dl/d ln p of each output, and inverse = sum pull / sum e."""
+    return e * inverse - pull
 
 
 @dataclass(frozen=True)
@@ -111,15 +129,17 @@ class Loss:
     """A loss: E = sum_i w_i l_i / sum_i w_i over the examples of a batch.
 
     `l` and `d_l` are scalars of (output, target), summed over the outputs of an example, or averaged where
-    `mean_over_outputs`; None for softmax cross-entropy, whose outputs depend on each other. `logits` says that the
-    loss applies its own link, so that the network's output activation is "identity".
+    `mean_over_outputs`. Behind a `softmax`, whose outputs depend on each other, they are scalars of ln p, weighted by
+    the target and summed, and targets may be class numbers. `logits` says that the loss applies its own link, so that
+    the network's output activation is "identity".
     """
 
     name: str
-    l: Callable[..., Any] | None
-    d_l: Callable[..., Any] | None
+    l: Callable[..., Any]
+    d_l: Callable[..., Any]
     mean_over_outputs: bool = False
     logits: bool = False
+    softmax: bool = False
 
 
 LOSSES = {
@@ -132,7 +152,8 @@ LOSSES = {
         Loss("huber", huber, d_huber, mean_over_outputs=True),
         Loss("poisson", poisson, d_poisson, mean_over_outputs=True, logits=True),
         Loss("binary_cross_entropy", logistic, d_logistic, logits=True),
-        Loss("softmax_cross_entropy", None, None, logits=True),
+        Loss("softmax_cross_entropy", cross_entropy, d_cross_entropy, logits=True, softmax=True),
+        Loss("focal", focal, d_focal, logits=True, softmax=True),
     )
 }
 

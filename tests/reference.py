@@ -114,12 +114,15 @@ def loss_delta(name, activation, z, b, y, w):
     z, y, w = (np.asarray(v, np.float64) for v in (z + b, y, w))
     a, total = f(z), w.sum()
     share = (w / total if total > 0 else 0 * w)[:, None]
-    if name == "softmax_cross_entropy":
+    if name in ("softmax_cross_entropy", "focal"):
         targets = y if y.ndim == 2 else np.eye(z.shape[1])[y.astype(int)]
         top = a.max(axis=1, keepdims=True) if len(a) else a
-        logsum = top + np.log(np.exp(a - top).sum(axis=1, keepdims=True))
-        losses = targets * (logsum - a)
-        upstream = softmax(a) * targets.sum(axis=1, keepdims=True) - targets if len(a) else a
+        log_p = a - top - np.log(np.exp(a - top).sum(axis=1, keepdims=True))
+        p, rest = np.exp(log_p), -np.expm1(log_p)
+        by_log_p = -np.ones_like(p) if name != "focal" else 2 * rest * p * log_p - rest**2
+        losses = -targets * log_p * (1 if name != "focal" else rest**2)
+        pulls = -targets * by_log_p
+        upstream = p * pulls.sum(axis=1, keepdims=True) - pulls if len(a) else a
         y = targets
     else:
         l, d_l, convention = LOSS[name]
@@ -132,6 +135,35 @@ def loss_delta(name, activation, z, b, y, w):
         share * (size + np.abs(upstream)) * (1 + np.abs(d_f(z))),
     )
     return float((share * losses).sum()), delta, delta.sum(axis=0), *sizes
+
+
+# ---- dropout: Philox4x32-10 in whole arrays, and the masks made of it ----------------------------------
+
+
+def philox(c, k):
+    """(4, ...) words of counters c (4, ...) under key k (2,), all below 2^32."""
+    c, k = [np.asarray(word, np.uint64) for word in c], [int(word) for word in k]
+    for _ in range(10):
+        p = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
+        high, low = [x >> np.uint64(32) for x in p], [x & np.uint64(0xFFFFFFFF) for x in p]
+        c = [high[1] ^ c[1] ^ np.uint64(k[0]), low[1], high[0] ^ c[3] ^ np.uint64(k[1]), low[0]]
+        k = [(k[0] + 0x9E3779B9) % 2**32, (k[1] + 0xBB67AE85) % 2**32]
+    return np.array(np.broadcast_arrays(*c))
+
+
+def mask_bits(batch, n, *, seed, step, layer):
+    """(batch, n) numbers below 2^16 that dropout compares with rate 2^16."""
+    rows, groups = np.arange(batch)[:, None], np.arange(-(-n // 8))[None]
+    words = philox((groups, rows, step % 2**32, layer + (step >> 32) * 2**16), (seed % 2**32, seed >> 32))
+    halves = np.stack([words & np.uint64(0xFFFF), words >> np.uint64(16)], axis=1)  # (word, half, row, group)
+    return halves.transpose(2, 3, 0, 1).reshape(batch, 8 * groups.size)[:, :n].astype(np.int64)
+
+
+def mask(batch, n, rate, *, seed, step, layer):
+    """m / (1 - rate), (batch, n), for the multiple of 2^-16 that the rate is rounded to."""
+    least = min(round(rate * 65536), 65535)
+    bits = mask_bits(batch, n, seed=seed, step=step, layer=layer)
+    return (bits >= least) * (65536 / (65536 - least))
 
 
 # ---- arrays of any device ------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def too_large(net, x, y, loss):
 
 
 def targets(rng, loss, shape, labels):
-    if loss == "softmax_cross_entropy":
+    if LOSSES[loss].softmax:
         return rng.integers(0, shape[1], shape[0]) if labels else rng.dirichlet(np.ones(shape[1]), shape[0])
     if loss == "binary_cross_entropy":
         return rng.uniform(0, 1, shape)

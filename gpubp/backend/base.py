@@ -21,6 +21,7 @@ import numpy.typing as npt
 from gpubp.checks import on_gpu, type_name
 from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.activations import Activation
+from gpubp.kernels.dropout import threshold_of
 from gpubp.kernels.losses import Loss
 from gpubp.kernels.optimizers import Rule
 
@@ -48,6 +49,21 @@ class LaunchCost:
     written: int
     flops: int
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Which numbers of a matrix dropout drops: a share `rate` of them, drawn from seed, layer and counters[STEP]."""
+
+    rate: float
+    seed: int
+    layer: int
+    counters: Array
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """What kernels take beside the counters: seed, layer, and the least bits that keep a number."""
+        return self.seed, self.layer, threshold_of(self.rate)
 
 
 class Recording(Protocol):
@@ -205,6 +221,17 @@ class Backend(ABC):
         return self.bias_activation(self.matmul(x, W), b, g, keep=keep)
 
     @abstractmethod
+    def bias_activation_dropout(self, z: Array, b: Array, g: Activation, drop: Drop) -> tuple[Array, Array]:
+        """a = g(z + b) m / (1 - rate), m = 0 where dropped and else 1, and its derivative by z + b. Overwrites z.
+
+        `delta` takes the derivative as what was saved of the activation `DROPPED`.
+        """
+
+    @abstractmethod
+    def dropout(self, x: Array, out: Array, drop: Drop) -> None:
+        """out = x m / (1 - rate) for matrices of one shape and dtype, which may be one matrix."""
+
+    @abstractmethod
     def delta(self, upstream: Array, saved: Array, g: Activation, db: Array) -> Array:
         """BP2, BP3: delta = upstream * g'(z), written over upstream (batch, n); db (n,) = its column sums."""
 
@@ -218,7 +245,7 @@ class Backend(ABC):
     ) -> Array:
         """BP1: loss of a = g(z + b) against y with weights w; delta = dE/da * g'(z); db its column sums.
 
-        y is (batch, n), or int64 (batch,) class numbers for softmax cross-entropy. Overwrites z; delta stands there,
+        y is (batch, n), or int64 (batch,) class numbers for a loss behind a softmax. Overwrites z; delta stands there,
         or in a new array where the storage dtype is another. Adds to state.stats.
         """
 

@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpubp.kernels import batches, clipping, dense, loss_passes, optimizers, penalties, products, small_products
+from gpubp.kernels import (
+    batches,
+    clipping,
+    dense,
+    dropout,
+    loss_passes,
+    optimizers,
+    penalties,
+    products,
+    small_products,
+)
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.compile import cpu_kernel
 from gpubp.kernels.losses import Loss
@@ -22,7 +32,7 @@ from gpubp.kernels.small_products import scratch_size
 
 from . import flops, threads
 from .accesses import Access, by_all, by_first, by_rows
-from .base import Array, Backend, DType, Memory, State, clipped_by
+from .base import Array, Backend, Drop, DType, Memory, State, clipped_by
 from .blas import find_gemm
 from .launch import Launch, make_row
 from .pieces import is_small, product_pieces
@@ -148,6 +158,40 @@ class CpuBackend(Backend):
         )
         return a, z
 
+    def bias_activation_dropout(self, z: Array, b: Array, g: Activation, drop: Drop) -> tuple[Array, Array]:
+        a = self.empty(z.shape, z.dtype)
+        self._launch(
+            f"bias + {g.name} + dropout {_shape(z)}",
+            dropout.bias_activation_dropout,
+            z.dtype,
+            (z, b, a, drop.counters),
+            (g.f, g.d_f),
+            integers=drop.numbers,
+            read=(z, b),
+            written=(z, a),
+            flops=flops.bias_activation_dropout(z, g),
+            accesses=(
+                by_rows(z, written=True),
+                by_all(b),
+                by_rows(a, written=True),
+                by_all(drop.counters),
+            ),
+        )
+        return a, z
+
+    def dropout(self, x: Array, out: Array, drop: Drop) -> None:
+        self._launch(
+            f"dropout {_shape(x)}",
+            dropout.dropout,
+            x.dtype,
+            (x, out, drop.counters),
+            integers=drop.numbers,
+            read=(x,),
+            written=(out,),
+            flops=flops.dropout(x),
+            accesses=(by_rows(x), by_rows(out, written=True), by_all(drop.counters)),
+        )
+
     def delta(self, upstream: Array, saved: Array, g: Activation, db: Array) -> Array:
         partials = self.empty((granule_count(len(upstream)), upstream.shape[1]), upstream.dtype)
         self._launch(
@@ -174,9 +218,9 @@ class CpuBackend(Backend):
     ) -> Array:
         partials = self.empty((2 * granule_count(len(z)), z.shape[1]), z.dtype)
         operands = (z, b, y, w, db, partials, state.stats, state.counters)
-        if loss.l is None:
-            factory: Callable[..., Any] = loss_passes.softmax_cross_entropy
-            scalars: tuple[Any, ...] = (g.f, g.d_f, y.dtype == np.int64)
+        if loss.softmax:
+            factory: Callable[..., Any] = loss_passes.softmax_loss
+            scalars: tuple[Any, ...] = (g.f, g.d_f, loss.l, loss.d_l, y.dtype == np.int64)
         else:
             factory = loss_passes.elementwise_loss
             scalars = (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs)

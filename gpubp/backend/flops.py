@@ -24,6 +24,16 @@ def bias_activation(z: Array, g: Activation) -> int:
     return int(z.size) * (1 + _of(g))
 
 
+def dropout(x: Array) -> int:
+    """A comparison and a product; drawing the bits is left out."""
+    return 2 * int(x.size)
+
+
+def bias_activation_dropout(z: Array, g: Activation) -> int:
+    """z + b, g and g', a comparison, two products."""
+    return int(z.size) * (4 + 2 * _of(g))
+
+
 def delta(upstream: Array, g: Activation) -> int:
     """delta = upstream * g'(z), and the column sums of delta."""
     return int(upstream.size) * (2 * _of(g) + 1)
@@ -32,7 +42,7 @@ def delta(upstream: Array, g: Activation) -> int:
 def loss_delta(loss: Loss, g: Activation, z: Array, y: Array) -> int:
     """a = g(z + b); the loss of a, weighted and summed; delta = factor * d_l * g'(z); its column sums."""
     links = 1 + 3 * _of(g)
-    if loss.l is not None:  # l, times w, sum; d_l, times factor, sum for db
+    if not loss.softmax:  # l, times w, sum; d_l, times factor, sum for db
         return int(z.size) * (links + 6)
     # maximum, less it, exp, sum; quotient, less y, times factor, sum for db; then log, weight and sum of an example
     softmax = int(z.size) * (links + 8) + 3 * int(z.shape[0])

@@ -17,7 +17,7 @@ ACTIVATIONS = (
     "identity, relu, leaky_relu, elu, selu, gelu, gelu_tanh, silu, mish, softplus, softsign, sigmoid, tanh, hard_tanh, "
     "hard_swish, exp"
 )
-LOSSES = "half_sse, sse, mse, mae, huber, softmax_cross_entropy, binary_cross_entropy, poisson"
+LOSSES = "half_sse, sse, mse, mae, huber, softmax_cross_entropy, focal, binary_cross_entropy, poisson"
 OPTIMIZERS = "sgd, adam, adamw, rmsprop, adagrad"
 SCHEDULES = "constant, step, exponential, cosine, one_cycle, warmup, plateau"
 DATA = "digits, mnist, fashion-mnist, or a file: .csv, .parquet, .npz with x and y, .npy pair, idx images"
@@ -49,6 +49,8 @@ def _train(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--batch-size", type=count, help="examples per update (by the rows: 32, 64 or 128)")
     how.add_argument("--schedule", help=f"of the learning rate: {SCHEDULES} (one_cycle)")
     how.add_argument("--l2", type=at_least_zero, help="adds l2/2 sum W^2 to the loss (3e-4)")
+    how.add_argument("--clip-norm", type=above_zero, help="longest gradient, over all parameters (any)")
+    how.add_argument("--clip-value", type=above_zero, help="largest entry of a gradient (any)")
     how.add_argument(
         "--early-stopping", type=count, metavar="PATIENCE", help="epochs without a lower validation loss"
     )

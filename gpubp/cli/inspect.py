@@ -136,7 +136,8 @@ def _random_problem(arguments: argparse.Namespace, rows: int, seed: int) -> tupl
     from gpubp.losses import find
     from gpubp.network import Network
 
-    loss = find(arguments.loss or "softmax_cross_entropy").name
+    found = find(arguments.loss or "softmax_cross_entropy")
+    loss = found.name
     hidden = [8, 8] if arguments.hidden is None else arguments.hidden
     activation = arguments.activation or "tanh"
     device = arguments.device or "auto"
@@ -149,7 +150,7 @@ def _random_problem(arguments: argparse.Namespace, rows: int, seed: int) -> tupl
             net.backend.write(view, rng.standard_normal(view.shape))
     x = rng.standard_normal((rows, 5))
     y: Any
-    if loss == "softmax_cross_entropy":
+    if found.softmax:
         y = rng.integers(0, 3, rows)
     elif loss in ("binary_cross_entropy", "poisson"):
         y = rng.integers(0, 2, (rows, 3))

@@ -30,7 +30,7 @@ class Job:
 
     def keep(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """After each epoch, before its line is printed."""
-        if self.held_out is not None and self.run.classes and trainer.loss.name != "softmax_cross_entropy":
+        if self.held_out is not None and self.run.classes and not trainer.loss.softmax:
             x, y = self.held_out
             found = trainer.net.backend.to_host(trainer.net.forward(x)).argmax(axis=1)
             row["val_accuracy"] = float((found == y.argmax(axis=1)).mean())

@@ -33,6 +33,7 @@ FREE_ON_RESUME = ("device", "data_dir", "epochs")  # `epochs` may only grow; `re
 OPTIONS = (
     *DEFAULTS, "loss", "lr", "epochs", "batch_size", "early_stopping", "seed", "precision", "task", "target",
     "categorical", "ordinal", "drop", "bins", "stream", "data_dir",
+    "clip_norm", "clip_value",
 )  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpubp.losses import find
+
 Array = npt.NDArray[Any]
 
 
@@ -22,7 +24,7 @@ def class_probabilities(z: Array, loss: str) -> Array | None:
     """(n, n_classes) for outputs z of a classifier, where the loss gives them that meaning, else None."""
     if loss == "binary_cross_entropy":
         return _sigmoid(z)
-    if loss != "softmax_cross_entropy":
+    if not find(loss).softmax:
         return None
     e = np.exp(z - z.max(axis=1, keepdims=True))
     return np.asarray(e / e.sum(axis=1, keepdims=True))

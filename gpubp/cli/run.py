@@ -107,7 +107,7 @@ class Run:
     def encoded(self, y: Array, source: str, dtype: npt.DTypeLike) -> Array:
         """y as the loss takes it."""
         if self.classes is not None:
-            one_hot = self.options["loss"] != "softmax_cross_entropy"
+            one_hot = not find(self.options["loss"]).softmax
             return np.eye(len(self.classes), dtype=dtype)[y] if one_hot else y
         with naming(source):
             if self.targets is not None:

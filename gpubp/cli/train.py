@@ -8,6 +8,7 @@ import sys
 
 from gpubp.data import Dataset, load, split
 from gpubp.errors import ConfigError, DataError, InputError, NumericalError
+from gpubp.losses import LOSSES
 from gpubp.network import Network
 from gpubp.optimizers import optimizer
 from gpubp.storage import checkpoint_path, new_run_directory, next_run_directory
@@ -83,9 +84,9 @@ def _started(arguments: argparse.Namespace) -> Job:
     )
     _check_target(data, source)
     options = new_options(arguments, data)
-    if data.task == "regression" and options["loss"] == "softmax_cross_entropy":
+    if data.task == "regression" and options["loss"] in LOSSES and LOSSES[options["loss"]].softmax:
         raise ConfigError(
-            f"loss 'softmax_cross_entropy': expected classes; {source} has values; use --loss mse, or --task "
+            f"loss {options['loss']!r}: expected classes; {source} has values; use --loss mse, or --task "
             "classification"
         )
     part, held_out = _split(arguments, data, options)
@@ -148,6 +149,8 @@ def _trainer(run: Run, options: Options) -> Trainer:
             options["loss"],
             optimizer(options["optimizer"], lr=options["lr"]),
             l2=options["l2"],
+            clip_norm=options["clip_norm"],
+            clip_value=options["clip_value"],
             schedule=options["schedule"],
             total_steps=options["epochs"] * updates_per_epoch(options, run.data["train"]),
             seed=options["seed"],

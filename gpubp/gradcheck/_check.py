@@ -15,7 +15,7 @@ from gpubp.checks import positive
 from gpubp.errors import InputError
 from gpubp.kernels.losses import LOSS
 from gpubp.losses import Loss
-from gpubp.network import Network
+from gpubp.network import Network, mask_seed
 
 from ._result import GradcheckResult, TensorCheck
 
@@ -37,6 +37,7 @@ def gradcheck(
     rtol: float = 1e-3,
     samples: int | None = None,
     seed: int = 0,
+    masks: int | None = None,
     raise_exception: bool = False,
 ) -> GradcheckResult:
     """|dE/dp - (E(p + eps) - E(p - eps)) / 2 eps| <= atol + rtol |numeric| for every parameter, and for the input.
@@ -44,7 +45,8 @@ def gradcheck(
     Runs in float64 on a copy of the network on its device, whatever its dtype: a float32 network's values are taken as
     they are, its float32 kernels are not what is checked. The network itself is not touched. `samples` entries of
     each tensor, drawn with `seed`, are compared; by default all of them, or 200 of each where there are more than
-    2,000. The loss is evaluated by the forward pass alone.
+    2,000. The loss is evaluated by the forward pass alone. Dropout drops nothing, or with `masks`, a seed, the same in
+    every evaluation.
 
     Within eps of a kink (relu at 0, an absolute error at 0) central differences give the mean of two slopes and the
     check fails, although backpropagation rightly gives one of them; the result then says so. Other inputs, or other
@@ -55,10 +57,10 @@ def gradcheck(
     copy = _double(net)
     found = copy.resolve_loss(loss)
     x, y, w = copy.check_batch(x, y, found, sample_weight)
-    E = _Evaluation(copy, found, x, y, w)
+    E = _Evaluation(copy, found, x, y, w, mask_seed(masks))
     tensors = {name: copy.backend.to_host(view).copy() for name, view in copy.parameters().items()} | {"x": x}
     samples = _samples(samples, sum(tensor.size for tensor in tensors.values()))
-    _, gradients = copy.gradients(x, y, found, w)
+    _, gradients = copy.gradients(x, y, found, w, masks=masks)
     rng = np.random.default_rng(seed)
     checks = {}
     for name, values in tensors.items():
@@ -108,17 +110,19 @@ def _slopes(
 class _Evaluation:
     """E as a function of one tensor, by the forward pass alone."""
 
-    def __init__(self, net: Network, loss: Loss, x: Array, y: Array, w: Array) -> None:
+    def __init__(self, net: Network, loss: Loss, x: Array, y: Array, w: Array, masks: int | None) -> None:
         ops = net.backend
-        self.net, self.loss = net, loss
+        self.net, self.loss, self.masks = net, loss, masks
         self.x, self.y, self.w = (ops.to_device(array) for array in (x, y, w))
         self.db = ops.empty((net.n_out,), net.dtype)
 
     def __call__(self, x: Array) -> float:
         ops, (*hidden, last) = self.net.backend, self.net.layers
         state = State(ops, 0)
-        for layer in hidden:
-            x, _ = layer.forward(ops, x, keep=False)
+        of_inputs, *drops = self.net.drops(self.masks, state)
+        x = self.net.dropped(x, of_inputs)
+        for layer, drop in zip(hidden, drops, strict=True):
+            x, _ = layer.forward(ops, x, keep=False, drop=drop)
         z = last.product(ops, x)
         ops.loss_delta(self.loss, last.activation, z, last.b, self.y, self.w, self.db, state)
         return float(ops.to_host(state.stats)[LOSS])

@@ -17,11 +17,12 @@ _SCALE = 16.0  # of float16's gradients, here: a power of two, so that it rounds
 
 
 def checks(subject: Subject) -> Iterator[Check | None]:
-    """Every loss, softmax cross-entropy with class numbers and with probabilities; one with a link before it."""
+    """Every loss, those behind a softmax with class numbers and with probabilities; one with a link before it."""
     identity = ACTIVATIONS["identity"]
     for loss in LOSSES.values():
-        yield _loss(subject, loss, identity, labels=loss.l is None)
-    yield _loss(subject, LOSSES["softmax_cross_entropy"], identity, labels=False)
+        yield _loss(subject, loss, identity, labels=loss.softmax)
+        if loss.softmax:
+            yield _loss(subject, loss, identity, labels=False)
     yield _loss(subject, LOSSES["half_sse"], ACTIVATIONS["tanh"], labels=False)
 
 
@@ -60,7 +61,7 @@ def _loss(subject: Subject, loss: Loss, g: Activation, *, labels: bool) -> Check
         w, db, state = subject.real(np.ones(rows))[0], ops.zeros((columns,), subject.dtype), subject.state()
         return Timed(lambda: ops.loss_delta(loss, g, z, b, y, w, db, state), (z,))
 
-    what = " of class numbers" if labels else " of probabilities" if loss.l is None else ""
+    what = " of class numbers" if labels else " of probabilities" if loss.softmax else ""
     link = "" if g.name == "identity" else f"{g.name} + "
     bound = 2 * subject.function + subject.rounding + 32 * subject.real_unit
     return subject.check(f"{link}{loss.name}{what}", _SHAPES, error, bound, timed, (subject.large, 1024))
@@ -70,15 +71,16 @@ def reference(loss: Loss, g: Activation, z: Host, y: Host, w: Host) -> tuple[flo
     """E and delta of a = f(z) in float64, and the sizes of what was added up for each."""
     a = on_each(g.f, z)
     share = (w / w.sum())[:, None] / (z.shape[1] if loss.mean_over_outputs else 1)
-    if loss.l is None or loss.d_l is None:
+    if loss.softmax:
         targets = y if y.ndim == 2 else np.eye(z.shape[1])[y]
         exps = np.exp(a - a.max(axis=1, keepdims=True))
         logarithm = a.max(axis=1, keepdims=True) + np.log(exps.sum(axis=1, keepdims=True))
+        log_p, p = a - logarithm, exps / exps.sum(axis=1, keepdims=True)
         totals = targets.sum(axis=1, keepdims=True)
-        losses = targets * (logarithm - a)
-        upstream = exps / exps.sum(axis=1, keepdims=True) * totals - targets
+        losses, pulls = targets * on_each(loss.l, log_p), -targets * on_each(loss.d_l, log_p)
+        upstream = p * pulls.sum(axis=1, keepdims=True) - pulls
         size = (1 + np.abs(a) + np.abs(logarithm)) * (targets + totals / z.shape[1])
-        parts = exps / exps.sum(axis=1, keepdims=True) * totals + targets
+        parts = (1 + np.abs(log_p)) * (p * totals + targets)
     else:
         losses = np.vectorize(loss.l, otypes=[float])(a, y)
         upstream = np.vectorize(loss.d_l, otypes=[float])(a, y)

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from gpubp.backend import Backend
 from gpubp.errors import ConfigError
 
-from . import elementwise_checks, epilogue_checks, loss_checks, product_checks, step_checks, update_checks
+from . import (
+    elementwise_checks,
+    epilogue_checks,
+    loss_checks,
+    product_checks,
+    step_checks,
+    step_option_checks,
+    update_checks,
+)
 from .checking import Check, Subject
 
 PRECISIONS = (
@@ -17,7 +25,15 @@ PRECISIONS = (
     ("float32", "bfloat16"),
     ("float32", "float16"),
 )
-_ALL = (elementwise_checks, loss_checks, update_checks, product_checks, epilogue_checks, step_checks)
+_ALL = (
+    elementwise_checks,
+    loss_checks,
+    update_checks,
+    step_option_checks,
+    product_checks,
+    epilogue_checks,
+    step_checks,
+)
 _PRODUCTS = (product_checks, epilogue_checks, step_checks)  # tf32 is float32 but in its products
 
 

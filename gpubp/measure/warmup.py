@@ -84,7 +84,7 @@ def _train(trainer: Trainer, run: Wanted) -> None:
     x = 0.01 * rng.standard_normal((2 * BATCH, N_IN), np.float32)
     labels = rng.integers(0, N_OUT, 2 * BATCH)
     one_hot = np.eye(N_OUT, dtype=np.float32)[labels]
-    both = run.loss == "softmax_cross_entropy"
+    both = LOSSES[run.loss].softmax
     for y in (labels, one_hot) if both else (one_hot,):
         trainer.step(x[:BATCH], y[:BATCH])
         weights = np.ones(2 * BATCH, np.float32)

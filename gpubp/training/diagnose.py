@@ -12,9 +12,7 @@ from gpubp.backend.base import Array
 from gpubp.errors import NumericalError
 from gpubp.kernels.losses import LOSS, WEIGHT
 from gpubp.kernels.optimizers import LR
-from gpubp.kernels.replay import STOPPED
-from gpubp.losses import Loss
-from gpubp.network import Network
+from gpubp.kernels.replay import STEP, STOPPED
 
 from .step import Step
 
@@ -34,7 +32,7 @@ def raise_if_stopped(trainer: Trainer, step: Step, good: Array | None = None) ->
         return
     net, ops = trainer.net, trainer.net.backend
     ops.write(trainer.state.counters[STOPPED : STOPPED + 1], [0])
-    where = first_not_finite(net, step.x, step.y, step.w, trainer.loss) or _beyond(trainer)
+    where = first_not_finite(trainer, step.x, step.y, step.w) or _beyond(trainer)
     kept = "the weights are those before this step"
     if not ops.all_finite(net.flat):
         kept = "the weights are lost, an earlier update overflowed: load others"
@@ -72,24 +70,28 @@ def _beyond(trainer: Trainer) -> str:
         ops.penalty(net.flat[: net.n_weights], gradients, trainer.penalties, state)
         if not (ops.all_finite(gradients) and math.isfinite(float(ops.to_host(state.stats)[LOSS]))):
             return f"the penalty of l1={trainer.l1:g}, l2={trainer.l2:g}; lower them"
-    if trainer.clip_norm is not None and not math.isfinite(np.linalg.norm(ops.to_host(net.flat_gradients))):
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = float(np.linalg.norm(ops.to_host(net.flat_gradients).astype(np.float64)))
+    if trainer.clip_norm is not None and not math.isfinite(norm):
         return "the norm of the gradients, each of which is finite"
     return "a batch before the last one, which was not kept"  # a GPU had been given more steps by then
 
 
-def first_not_finite(net: Network, x: Array, y: Array, w: Array, loss: Loss) -> str | None:
+def first_not_finite(trainer: Trainer, x: Array, y: Array, w: Array) -> str | None:
     """The first place in the order of computation that is not finite, in words; None where all are finite."""
-    ops = net.backend
+    net, ops, loss = trainer.net, trainer.net.backend, trainer.loss
     for name, view in net.parameters().items():
         if not ops.all_finite(view):
             return f"parameter {name}"
-    a = x
-    for k, layer in enumerate(net.layers):
-        a, _ = layer.forward(ops, a, keep=False)
+    state = State(ops, 0)
+    ops.write(state.counters[STEP : STEP + 1], [trainer.steps])
+    of_inputs, *drops = net.drops(trainer.masks, state)
+    a = net.dropped(x, of_inputs)
+    for k, (layer, drop) in enumerate(zip(net.layers, [*drops, None], strict=True)):
+        a, _ = layer.forward(ops, a, keep=False, drop=drop)
         if not ops.all_finite(a):
             return f"the output of layer {k} ({layer!r})"
-    state = State(ops, 0)
-    net.backpropagate(x, y, w, loss=loss, state=state)
+    net.backpropagate(x, y, w, loss=loss, state=state, masks=trainer.masks)
     for k in reversed(range(len(net.layers))):  # the backward pass runs from the last layer down
         layer = net.layers[k]
         for name, gradient in (("db", layer.db), ("dW", layer.dW)):

@@ -91,7 +91,7 @@ def _copy_step(trainer: Trainer, batch: int, labels: bool | None, sample_weight:
         copy = Same(net, trainer.loss.name, trainer.optimizer, **trainer.terms(), seed=0)
     copy.set_lr(0.0)
     if labels is None:
-        labels = trainer.loss.name == "softmax_cross_entropy"
+        labels = trainer.loss.softmax
     per_example = net.dtype.itemsize * (net.n_in + net.n_out)
     examples = max(1, DATA_BYTES // per_example)
     x = rng.standard_normal((examples, net.n_in), np.float32)

@@ -11,8 +11,8 @@ from gpubp.losses import Loss
 
 
 def metric_name(loss: Loss) -> str:
-    """ "accuracy" for the cross-entropies, "r2" for the rest."""
-    return "accuracy" if loss.name in ("softmax_cross_entropy", "binary_cross_entropy") else "r2"
+    """ "accuracy" for the losses of classes, "r2" for the rest."""
+    return "accuracy" if loss.softmax or loss.name == "binary_cross_entropy" else "r2"
 
 
 def metric(
@@ -24,7 +24,7 @@ def metric(
     averaged over outputs; as in scikit-learn a constant target gives 1 where it is met and 0 where not.
     """
     weights = np.ones(len(y)) if w is None else np.asarray(w, np.float64)
-    if loss.name == "softmax_cross_entropy":
+    if loss.softmax:
         truth = y if y.ndim == 1 else y.argmax(axis=1)
         return float(np.average(outputs.argmax(axis=1) == truth, weights=weights))
     if loss.name == "binary_cross_entropy":

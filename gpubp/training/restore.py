@@ -55,6 +55,7 @@ _CONFIG: dict[str, Check] = {
             isinstance(v, list) and len(v) == 3 and all(map(real, v)) and 0 < v[0] < math.inf and v[1] >= 0
         ),
     ),
+    "masks": _COUNT,
     "rng": _DICT,
     "early_stopping": ("null or a dict", lambda v: v is None or isinstance(v, dict)),
 }
@@ -83,7 +84,7 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
         given = {name: config[name] for name in ("l1", "l2", "divide_penalty", "clip_norm", "clip_value")}
         total = config["total_steps"]
         trainer = Trainer(net, config["loss"], optimizer, schedule=schedule, total_steps=total, **given)
-    trainer.total_steps_given = config["total_steps_given"]
+    trainer.total_steps_given, trainer.masks = config["total_steps_given"], config["masks"]
     _restore_order(trainer, config["rng"])
     trainer.history = History(_rows(tensors))
     epoch = metadata.get("epoch", "")
@@ -113,16 +114,18 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
 
 def _network(config: dict[str, Any], tensors: Tensors, backend: Backend) -> tuple[Network, Shapes]:
     """The network with its parameters; the sizes are compared with the tensors before anything is allocated."""
-    where, shapes = "config.network", Shapes()
+    where, shapes, dense = "config.network", Shapes(), 0
     check(config, {"layers": ("a list", is_a(list))}, where)
     for k, layer in enumerate(config["layers"]):
         check(layer, {}, f"{where}.layers[{k}]")
         with field(f"{where}.layers[{k}]"):
             made = layers.from_config(layer)
-            if made.initial is not None:
+            if isinstance(made, layers.Dense) and made.initial is not None:
                 initializer(made.initial)
         complete(layer, made.config(), f"{where}.layers[{k}]")
-        shapes |= {f"{k}.{name}": shape for name, shape in made.shapes().items()}
+        if isinstance(made, layers.Dense):
+            shapes |= {f"{dense}.{name}": shape for name, shape in made.shapes().items()}
+            dense += 1
     dtype = config.get("dtype")
     if dtype not in ("float32", "float64"):
         with field(where):

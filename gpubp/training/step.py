@@ -81,7 +81,7 @@ class Step:
                 ops.gather(source.y, source.order, self.y, state)
                 if source.w is not None:
                     ops.gather(source.w, source.order, self.w, state)
-        net.backpropagate(self.x, self.y, self.w, loss=trainer.loss, state=state)
+        net.backpropagate(self.x, self.y, self.w, loss=trainer.loss, state=state, masks=trainer.masks)
         by_value, by_norm = trainer.clip_value is not None, trainer.clip_norm is not None
         with ops.scope("update"):
             if trainer.l1 or trainer.l2:

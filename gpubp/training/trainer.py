@@ -18,7 +18,7 @@ from gpubp.kernels.loss_scale import START
 from gpubp.kernels.losses import LOSS
 from gpubp.kernels.optimizers import LR
 from gpubp.kernels.replay import STEP
-from gpubp.network import Network
+from gpubp.network import MOST_MASKS, Network
 from gpubp.optimizers import Optimizer
 from gpubp.optimizers import optimizer as find_optimizer
 from gpubp.schedules import Schedule
@@ -52,7 +52,8 @@ class Trainer:
     clip_grad_norm_ have it.
 
     `schedule` multiplies the optimizer's lr as a function of the step; `total_steps` is the length of the whole run,
-    which most schedules need and `fit` works out by itself. `seed` fixes the order of the examples.
+    which most schedules need and `fit` works out by itself. `seed` fixes the order of the examples and what dropout
+    drops.
 
     Raises ConfigError, InputError.
     """
@@ -83,7 +84,7 @@ class Trainer:
         self.clip_norm, self.clip_value = _limit(clip_norm, "clip_norm"), _limit(clip_value, "clip_value")
         self.total_steps_given = total_steps is not None
         self.total_steps = None if total_steps is None else positive(total_steps, "total_steps")
-        self.rng = generator(seed)
+        self.rng, self.masks = generator(seed), _masks(seed)
         self.history, self.epoch = History(), 0
         self.early_stopping: EarlyStopping | None = None
         self.display: Progress | None = None  # of a fit that shows its progress, while it runs
@@ -271,7 +272,7 @@ class Trainer:
         """The launches of one step as `fit` makes them: bytes, FLOPs, time, share of the ceiling; print it.
 
         A copy of the network runs the step on synthetic data, so that nothing of this trainer changes. `labels` says
-        whether targets are class numbers (softmax cross-entropy: by default they are); `sample_weight` adds weights.
+        whether targets are class numbers (behind a softmax they are by default); `sample_weight` adds weights.
         Each launch is timed `repeats` times. Raises InputError, NumericalError.
         """
         from .explain import explain
@@ -309,3 +310,8 @@ def _limit(value: Any, name: str) -> float | None:
     if value is not None and not 0 < number < math.inf:
         raise InputError(f"{name}: expected None or a number above 0; got {value!r}")
     return None if value is None else number
+
+
+def _masks(seed: int | None) -> int:
+    """The seed of dropout's masks, which has nothing to do with the order of the examples."""
+    return int(np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(1, np.uint64)[0] % MOST_MASKS)

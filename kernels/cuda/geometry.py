@@ -30,7 +30,7 @@ def width(itemsizes: Sequence[int], columns: int = 0, addresses: Sequence[int] =
 
 
 def elementwise(batch: int, n: int, width: int = 1) -> Layout:
-    """For `bias_activation`, `bias_activation_keep`, `gather`: x along the columns, y along the rows."""
+    """For `bias_activation` and its kin, `dropout`, `gather`: x along the columns, y along the rows."""
     groups = max(1, _up(n, width))
     x = min(THREADS, 1 << (groups - 1).bit_length())
     y = THREADS // x
@@ -65,16 +65,16 @@ def columns(blocks: int, n: int, width: int = 1) -> Layout:
 
 
 def softmax(n: int) -> tuple[int, int]:
-    """(lanes, held) of `softmax_cross_entropy`: threads of a row, and entries of it that each holds in registers.
+    """(lanes, held) of `softmax_loss`: threads of a row, and entries of it that each holds in registers.
 
-    held = 0: the row is too wide for that and is read twice.
+    held = 0: the row is too wide for that and is read again.
     """
     lanes = min(32, max(4, 1 << max(0, n - 1).bit_length()))
     return lanes, next((held for held in (1, 4, 8) if n <= lanes * held), 0)
 
 
 def softmax_rows(batch: int, lanes: int) -> Layout:
-    """For `softmax_cross_entropy`."""
+    """For `softmax_loss`."""
     return (max(1, min(MOST_BLOCKS, _up(batch * lanes, THREADS))),), (THREADS,)
 
 

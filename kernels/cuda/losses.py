@@ -2,7 +2,7 @@
 
     reduce_weights            stats[WEIGHT] = sum of w                                          one block
     elementwise_loss          delta; losses and gradients, summed by blocks of rows
-      or softmax.softmax_cross_entropy, then column_partials of delta
+      or softmax.softmax_loss, then column_partials of delta
     sum_partials              db
     finish_loss               stats[LOSS] and the sums over the epoch                            one block
 

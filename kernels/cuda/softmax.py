@@ -1,4 +1,4 @@
-"""BP1 of softmax cross-entropy: `lanes` threads of a warp share a row of logits and exchange its maximum and sums."""
+"""BP1 of the losses behind a softmax: `lanes` threads of a warp share a row of logits, its maximum and its sums."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from numba import cuda
 
 from gpubp.kernels.loss_scale import SCALE
-from gpubp.kernels.losses import cross_entropy, d_softmax_cross_entropy, larger
+from gpubp.kernels.losses import d_softmax, larger
 from gpubp.kernels.mathematics import exp, inlined
 
 from .losses import per_weight
@@ -31,20 +31,20 @@ def _over_row(combine, lanes):
     return total
 
 
-def softmax_cross_entropy(real, storage, f, d_f, integer_targets, lanes=WARP, held=0):
-    """a = f(z + b); l = sum_j y_j (ln sum_k exp(a_k) - a_j); delta = SCALE w/sum w (p sum_j y_j - y) f'(z).
+def softmax_loss(real, storage, f, d_f, l, d_l, integer_targets, lanes=WARP, held=0):
+    """a = f(z + b), p = softmax(a); E = sum_j y_j l(ln p_j); delta = SCALE w/sum w (p sum_j q_j - q) f'(z), q = -y d_l.
 
     z (batch, n), b (n,), w (batch,) of `real`; y is (batch,) class numbers in int64 or (batch, n) target probabilities;
     delta (batch, n) of `storage`, z itself where the two are one type; losses (batch, 1) written: w l.
     `lanes`, a power of two up to 32, threads have a row; with `held` they hold it, up to `held` entries each, and it is
-    read once; with 0 a row of any length is read twice. Blocks of whole warps.
+    read once; with 0 a row of any length is read three times. Blocks of whole warps.
     """
     factory = _held if held else _walked
-    return factory(real, storage, f, d_f, integer_targets, lanes, held)
+    return factory(real, storage, f, d_f, _scalars(real, l, d_l, integer_targets), lanes, held)
 
 
-def _scalars(real, integer_targets):
-    """target(y, i, j), term(a, y, top, logsum): what depends on the kind of targets."""
+def _scalars(real, l, d_l, integer_targets):
+    """target(y, i, j), term(y, log_p) = y l, pull(y, log_p) = -y d_l: what depends on the loss and the targets."""
     if integer_targets:
 
         @inlined
@@ -52,8 +52,12 @@ def _scalars(real, integer_targets):
             return real(y[i] == j)
 
         @inlined
-        def term(a, y, top, logsum):  # other classes count nothing, even where a is infinite
-            return cross_entropy(a, y, top, logsum) if y > real(0) else real(0)
+        def term(y, log_p):  # other classes count nothing, even where a is infinite
+            return l(log_p) if y > real(0) else real(0)
+
+        @inlined
+        def pull(y, log_p):
+            return -d_l(log_p) if y > real(0) else real(0)
 
     else:
 
@@ -62,16 +66,20 @@ def _scalars(real, integer_targets):
             return y[i, j]
 
         @inlined
-        def term(a, y, top, logsum):
-            return cross_entropy(a, y, top, logsum)
+        def term(y, log_p):
+            return y * l(log_p)
 
-    return target, term
+        @inlined
+        def pull(y, log_p):
+            return -y * d_l(log_p)
+
+    return target, term, pull
 
 
-def _held(real, storage, f, d_f, integer_targets, lanes, held):
+def _held(real, storage, f, d_f, scalars, lanes, held):
     """The whole row in registers, `held` entries a thread, those beyond its end taking no part."""
     encode = encoder(real, storage)
-    target, term = _scalars(real, integer_targets)
+    target, term, pull = scalars
     row_sum, row_max = _over_row(plus, lanes), _over_row(larger, lanes)
     numbers, rows_of_warp, low = tuple(range(held)), WARP // lanes, real(-math.inf)
 
@@ -95,13 +103,17 @@ def _held(real, storage, f, d_f, integer_targets, lanes, held):
 
     @inlined
     def term_of(k, a, y, top, logsum, lane, n):
-        return term(a, y, top, logsum) if lane + k * lanes < n else real(0)
+        return term(y, a - top - logsum) if lane + k * lanes < n else real(0)
 
     @inlined
-    def put(k, t, e, y, delta, i, lane, factor, inverse):
+    def pull_of(k, a, y, top, logsum, lane, n):
+        return pull(y, a - top - logsum) if lane + k * lanes < n else real(0)
+
+    @inlined
+    def put(k, t, e, q, delta, i, lane, factor, inverse):
         j = lane + k * lanes
         if j < delta.shape[1]:
-            delta[i, j] = encode(factor * d_softmax_cross_entropy(e, y, inverse) * d_f(t))
+            delta[i, j] = encode(factor * d_softmax(e, q, inverse) * d_f(t))
         return k
 
     def kernel(z, b, y, w, stats, scaling, delta, losses):
@@ -119,20 +131,21 @@ def _held(real, storage, f, d_f, integer_targets, lanes, held):
             total = row_sum(fold(plus, e))
             targets = each(target_of, (numbers,), (y, i, lane, n))
             logsum = real(math.log(total))
-            mass = real(1) if integer_targets else row_sum(fold(plus, targets))
+            pulls = each(pull_of, (numbers, a, targets), (top, logsum, lane, n))
+            mass = row_sum(fold(plus, pulls))
             value = row_sum(fold(plus, each(term_of, (numbers, a, targets), (top, logsum, lane, n))))
             if row < batch:
-                each(put, (numbers, t, e, targets), (delta, i, lane, w[i] * scale, mass / total))
+                each(put, (numbers, t, e, pulls), (delta, i, lane, w[i] * scale, mass / total))
                 if lane == 0:
                     losses[i, 0] = w[i] * value
 
     return kernel
 
 
-def _walked(real, storage, f, d_f, integer_targets, lanes, held):
-    """Two walks over the row: its maximum and sum together, rescaled where the maximum rises; then loss and delta."""
+def _walked(real, storage, f, d_f, scalars, lanes, held):
+    """Three walks over the row: its maximum and sum together, rescaled where the maximum rises; loss; delta."""
     encode = encoder(real, storage)
-    target, term = _scalars(real, integer_targets)
+    target, term, pull = scalars
     row_sum, row_max = _over_row(plus, lanes), _over_row(larger, lanes)
     rows_of_warp, low = WARP // lanes, real(-math.inf)
 
@@ -144,29 +157,29 @@ def _walked(real, storage, f, d_f, integer_targets, lanes, held):
         for first in range(thread // WARP * rows_of_warp, batch, threads // WARP * rows_of_warp):
             row = first + thread % WARP // lanes
             i = min(row, batch - 1)  # a warp goes together; rows beyond the last are not written
-            highest, mine, mass = low, real(0), real(0)
+            highest, mine = low, real(0)
             for j in range(lane, n, lanes):
                 a = f(z[i, j] + b[j])
                 # exp(-|a - highest|) rescales the sum or is the new term; 1 where both are infinite alike
                 e = real(1) if a == highest else exp(-abs(a - highest))
                 mine = mine * e + real(1) if a > highest else mine + e
                 highest = larger(a, highest)
-                if not integer_targets:
-                    mass += target(y, i, j)
             top = row_max(highest)
             total = row_sum(mine if highest == top else mine * exp(highest - top))
             total += top - top  # NaN where a logit is infinite, as in the sum of exp(a - top)
             logsum = real(math.log(total))
-            mass = real(1) if integer_targets else row_sum(mass)
-            factor, inverse, value = w[i] * scale, mass / total, real(0)
+            mass, value = real(0), real(0)
             for j in range(lane, n, lanes):
-                t = z[i, j] + b[j]
-                a, wanted = f(t), target(y, i, j)
-                value += term(a, wanted, top, logsum)
-                if row < batch:
-                    e = exp(a - top)
-                    delta[i, j] = encode(factor * d_softmax_cross_entropy(e, wanted, inverse) * d_f(t))
-            value = row_sum(value)
+                log_p, wanted = f(z[i, j] + b[j]) - top - logsum, target(y, i, j)
+                mass += pull(wanted, log_p)
+                value += term(wanted, log_p)
+            factor, inverse, value = w[i] * scale, row_sum(mass) / total, row_sum(value)
+            if row < batch:
+                for j in range(lane, n, lanes):
+                    t = z[i, j] + b[j]
+                    a = f(t) - top
+                    q = pull(target(y, i, j), a - logsum)
+                    delta[i, j] = encode(factor * d_softmax(exp(a), q, inverse) * d_f(t))
             if lane == 0 and row < batch:
                 losses[i, 0] = w[i] * value
 

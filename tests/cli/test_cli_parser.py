@@ -55,6 +55,8 @@ def test_every_command_has_help(gpubp, command):
         (["--lr", "-1"], "--lr"),
         (["--lr", "inf"], "--lr"),
         (["--l2", "-0.1"], "--l2"),
+        (["--clip-norm", "0"], "--clip-norm"),
+        (["--clip-value", "-1"], "--clip-value"),
         (["--batch-size", "0"], "--batch-size"),
         (["--seed", "-1"], "--seed"),
         (["--hidden", "0"], "--hidden"),

@@ -13,7 +13,7 @@ import pytest
 from sim_cupy import MemoryPool, pools
 from sim_device import counts
 
-from gpubp import Network, Trainer
+from gpubp import Dense, Dropout, Network, Trainer
 from gpubp.errors import ConfigError, DeviceMemoryError, NumericalError
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.loss_scale import GOOD, GROW_AFTER, SCALE
@@ -255,6 +255,30 @@ def test_clipped_gradients(dtype, precision, bound, clips):
         trainers.append(Trainer(net, "mse", SGD(0.5), l2=0.01, seed=3, **clips))
         trainers[-1].fit(x, y, epochs=2, batch_size=8, sample_weight=w)
     found, expected = trainers
+    close(host(found.net, found.net.flat), expected.net.flat, max(bound, 1e-11))
+
+
+@pytest.mark.parametrize(("dtype", "precision", "bound"), PRECISIONS)
+def test_dropout_drops_the_same_numbers(dtype, precision, bound):
+    """Of the inputs, behind an activation whose derivative the output gives, and behind one whose it does not."""
+    x, y, w = data()
+    trainers = []
+    for device, kind, products in ((CUDA, dtype, precision), ("cpu", "float64", None)):
+        layers = [
+            Dropout(0.2),
+            Dense(4, 16, "relu"),
+            Dropout(0.5),
+            Dense(16, 8, "gelu"),
+            Dropout(0.25),
+            Dense(8, 3),
+        ]
+        net = Network(layers, device=device, dtype=kind, precision=products, seed=2)
+        trainers.append(Trainer(net, "mse", SGD(0.05), seed=3))
+        if products == "float16":  # a smaller loss scale, with which no step overflows and is skipped
+            net.backend.write(trainers[-1].state.scaling, (64.0, 0.0, 1.0))
+        trainers[-1].fit(x, y, epochs=2, batch_size=8, sample_weight=w)
+    found, expected = trainers
+    assert found.counter(SKIPPED) == 0
     close(host(found.net, found.net.flat), expected.net.flat, max(bound, 1e-11))
 
 

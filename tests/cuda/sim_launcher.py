@@ -17,13 +17,15 @@ from gpubp.kernels.cuda import geometry
 WRITES = {
     "bias_activation": (0,),
     "bias_activation_keep": (0, 2),
+    "bias_activation_dropout": (0, 2),
+    "dropout": (1,),
     "delta": (0, 2),
     "column_partials": (1,),
     "sum_partials": (1,),
     "all_finite": (1,),
     "reduce_weights": (1,),
     "elementwise_loss": (6, 7, 8),
-    "softmax_cross_entropy": (6, 7),
+    "softmax_loss": (6, 7),
     "finish_loss": (1, 2),
     "prepare_update": (2, 4),
     "update": (0, 2, 3, 6),
@@ -44,7 +46,7 @@ BLOCKS = {
         ("reduce_weights", "finish_loss", "penalty", "finish_penalty", "clip", "finish_clip"),
         (geometry.THREADS,),
     ),
-    "softmax_cross_entropy": (32,),
+    "softmax_loss": (32,),
 }
 
 

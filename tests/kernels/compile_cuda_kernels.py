@@ -21,7 +21,17 @@ from typing import Any
 from numba import float32, float64, int64, uint16
 
 from gpubp.kernels.activations import ACTIVATIONS
-from gpubp.kernels.cuda import batches, clipping, dense, geometry, losses, reductions, softmax, updates
+from gpubp.kernels.cuda import (
+    batches,
+    clipping,
+    dense,
+    dropout,
+    geometry,
+    losses,
+    reductions,
+    softmax,
+    updates,
+)
 from gpubp.kernels.cuda.build import build
 from gpubp.kernels.cuda.storage import float16
 from gpubp.kernels.losses import LOSSES
@@ -40,7 +50,9 @@ SCALE |= {"selp.f64", "setp.gt.f64", "cvt.rn.f64.u64"}  # the same in other word
 # What float32 kernels may hold of float64; None: anything, they work in it on purpose.
 FLOAT64: dict[str, set[str] | None] = {
     "elementwise_loss": SCALE,  # 1 / sum of weights and the loss scale, once a thread
-    "softmax_cross_entropy": SCALE,
+    "softmax_loss": SCALE,
+    "dropout": SCALE,  # 1 / (1 - rate), once a thread
+    "bias_activation_dropout": SCALE,
     "penalty": None,  # strengths, once a thread; the sum of a block
     "finish_penalty": None,
     "clip": None,  # squares and their sum, on purpose
@@ -68,9 +80,12 @@ def dense_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
                 continue
             yield dense.bias_activation, (real, storage), (g.f, width), (matrix, vector)
             yield dense.bias_activation_keep, (real, storage), (g.f, width), (matrix, vector, matrix)
+            arguments = (matrix, vector, matrix, int64[::1], int64, int64, int64)
+            yield dropout.bias_activation_dropout, (real, storage), (g.f, g.d_f, width), arguments
             for d_f in dict.fromkeys((g.d_f, g.d_f_of_output)):
                 if d_f is not None:
                     yield dense.delta, (real, storage), (d_f, width), (matrix, matrix, real[:, ::1])
+        yield dropout.dropout, (real, storage), (width,), (matrix, matrix, int64[::1], int64, int64, int64)
         yield reductions.column_partials, (real, storage), (width,), (matrix, real[:, ::1])
         yield reductions.all_finite, (real, storage), (width,), (vector, int64[::1])
 
@@ -83,10 +98,11 @@ def softmax_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
             variants = [(16, 1)] if storage == float32 and form == "each" else []
             variants += [(32, 8), (32, 0)] if name == "gelu" else []
         for lanes, held in variants:
-            for labels, y in ((True, int64[::1]), (False, matrix)):
-                scalars = (g.f, g.d_f, labels, lanes, held)
-                arguments = (matrix, vector, y, vector, stats, stats, out, matrix)
-                yield softmax.softmax_cross_entropy, (real, storage), scalars, arguments
+            for loss in (LOSSES["softmax_cross_entropy"], LOSSES["focal"])[: 1 + (name in FEW)]:
+                for labels, y in ((True, int64[::1]), (False, matrix)):
+                    scalars = (g.f, g.d_f, loss.l, loss.d_l, labels, lanes, held)
+                    arguments = (matrix, vector, y, vector, stats, stats, out, matrix)
+                    yield softmax.softmax_loss, (real, storage), scalars, arguments
 
 
 def loss_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
@@ -98,7 +114,7 @@ def loss_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
                 "each": name == "identity" or (loss.name == "mse" and storage == real),
                 "one": name == "gelu" and loss.name == "mse",
             }
-            if loss.l is not None and wanted[form]:
+            if not loss.softmax and wanted[form]:
                 for width in widths(real, storage)[form != "all" and name != "identity" :]:
                     parts = (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs, width)
                     arguments = (matrix, vector, matrix, vector, stats, stats, out, matrix, matrix)
@@ -172,7 +188,7 @@ def check(kernel: Kernel, cc: tuple[int, int]) -> tuple[str, int, int]:
         stray = set(re.findall(r"\b[a-z0-9.]+\.f64(?:\.\w+)?\b", code)) - allowed
         assert not stray, f"{what}: float64 in a float32 kernel: {stray}"
     width = scalars[-1] if scalars else 1
-    if factory not in (softmax.softmax_cross_entropy, losses.finish_loss) and width > 1:
+    if factory not in (softmax.softmax_loss, losses.finish_loss) and width > 1:
         assert re.search(r"ld\.global\S*\.v(4\.\w32|2\.\w64)", code), f"{what}: expected 128-bit loads"
         if factory not in (reductions.all_finite, updates.prepare_update) and scalars[:2] != (False, True):
             assert re.search(r"st\.global\S*\.v(4\.\w32|2\.\w64)", code), f"{what}: expected 128-bit stores"

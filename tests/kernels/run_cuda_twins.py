@@ -22,13 +22,14 @@ from cuda_twins import STORAGES, Storage, cpu, rng, same, short
 from numba import float32
 
 from gpubp.kernels import dense as cpu_dense
-from gpubp.kernels import loss_passes
+from gpubp.kernels import dropout, loss_passes
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.cuda import dense, geometry, losses, reductions, softmax
+from gpubp.kernels.cuda import dropout as cuda_dropout
 from gpubp.kernels.loss_scale import SCALE, SCALING
 from gpubp.kernels.losses import LOSSES, STATS, WEIGHT
 from gpubp.kernels.reductions import granule_count
-from gpubp.kernels.replay import COUNTERS, GRADIENT_NOT_FINITE, LOSS_NOT_FINITE, STOPPED
+from gpubp.kernels.replay import COUNTERS, GRADIENT_NOT_FINITE, LOSS_NOT_FINITE, STEP, STOPPED
 
 launch = cuda_shim.launch
 SHAPES = ((0, 3), (1, 1), (13, 7), (5, 16), (37, 40), (3, 80))
@@ -80,6 +81,29 @@ def check_dense(s: Storage, batch: int, n: int, wide: bool, names: Any) -> None:
             check_delta(s, upstream, z_mine, g.d_f, w, wide, what, derivative)
 
 
+def check_dropout(s: Storage, batch: int, n: int, wide: bool) -> None:
+    """The same masks, bit for bit, alone and with bias and activation; what is not finite is not hidden."""
+    w, g = s.width(n, wide), ACTIVATIONS["tanh"]
+    for step, seed, layer, threshold in ((0, 0, 0, 13107), (2**33 + 7, 2**61 + 11, 3, 32768)):
+        counters, what = np.zeros(COUNTERS, np.int64), f"dropout {batch}x{n} {s.name} wide={wide} step={step}"
+        counters[STEP], integers = step, (seed, layer, threshold)
+        x, b, layout = s.array(batch, n), s.array(n), short(geometry.elementwise(batch, n, w))
+        if batch == 13:
+            x[2, 1], x[3, 2] = np.nan, np.inf
+        mine, theirs = s.store(np.full((batch, n), 7, s.dtype)), np.empty((batch, n), s.dtype)
+        launch(cuda_dropout.dropout, s.types, (w,), layout, s.store(x), mine, counters, *integers)
+        cpu(dropout.dropout, s.dtype, (x, theirs, counters), integers=integers)
+        same(s.load(mine), theirs, what, rounding=s.rounding)
+        same((s.load(mine) == 0).astype(np.int64), (theirs == 0).astype(np.int64), f"{what}, masks")
+        z, a, z_theirs, a_theirs = s.store(x), s.store(0 * x), x.copy(), np.empty_like(x)
+        arguments = (z, s.store(b), a, counters, *integers)
+        launch(cuda_dropout.bias_activation_dropout, s.types, (g.f, g.d_f, w), layout, *arguments)
+        operands = (z_theirs, b, a_theirs, counters)
+        cpu(dropout.bias_activation_dropout, s.dtype, operands, g.f, g.d_f, integers=integers)
+        same(s.load(a), a_theirs, f"{what}, a", rounding=s.rounding)
+        same(s.load(z), z_theirs, f"{what}, derivative", rounding=s.rounding)
+
+
 def check_delta(
     s: Storage, upstream: Any, saved: Any, d_f: Any, w: int, wide: bool, what: str, derivative: Any = None
 ) -> None:
@@ -127,21 +151,21 @@ def check_loss(
     scratch = np.empty((2 * granule_count(batch), n), s.dtype)
     reference = np.array([7, 7, 3.0, 2.0, 1.0]), np.zeros(COUNTERS, np.int64)
     factory, scalars = (
-        (loss_passes.softmax_cross_entropy, (g.f, g.d_f, labels))
-        if loss.l is None
+        (loss_passes.softmax_loss, (g.f, g.d_f, loss.l, loss.d_l, labels))
+        if loss.softmax
         else (loss_passes.elementwise_loss, (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs))
     )
     cpu(factory, s.dtype, (theirs, b, y, w, expected, scratch, *reference), *scalars)
-    for variant in softmax_variants(n) if loss.l is None else [(s.width(n, wide, s.dtype),)]:
+    for variant in softmax_variants(n) if loss.softmax else [(s.width(n, wide, s.dtype),)]:
         what = f"{name} of {link} {z.shape} {s.name} {variant} labels={labels} weights up to {weigh}"
         state = np.array([7, 7, 3.0, 2.0, 1.0]), np.zeros(COUNTERS, np.int64)
         mine = z.copy()
         delta = mine if s.stored == s.dtype else np.empty((batch, n), s.stored)
         launch(losses.reduce_weights, (s.real,), (), geometry.one_block(), w, state[0])
-        if loss.l is None:
+        if loss.softmax:
             sums, layout = np.full((batch, 1), 7, s.dtype), short(geometry.softmax_rows(batch, variant[0]))
             arguments = (mine, b, y, w, state[0], scaling, delta, sums)
-            launch(softmax.softmax_cross_entropy, s.types, (*scalars, *variant), layout, *arguments)
+            launch(softmax.softmax_loss, s.types, (*scalars, *variant), layout, *arguments)
             db = sum_columns(s, delta, wide)
         else:
             sums = np.full((blocks, geometry.tiles(n, *variant)), 7, s.dtype)
@@ -152,7 +176,7 @@ def check_loss(
         mean_over = n if loss.mean_over_outputs else 1
         launch(losses.finish_loss, (s.real,), (mean_over,), geometry.one_block(), sums, *state)
         same(s.load(delta), scaling[SCALE].astype(s.dtype) * theirs, what, rounding=s.rounding)
-        if loss.l is None:
+        if loss.softmax:
             same(db, s.load(delta).sum(axis=0), f"{what}, db")
         else:
             same(db, scaling[SCALE].astype(s.dtype) * expected, f"{what}, db")
@@ -184,10 +208,11 @@ def main(few: bool) -> None:
                 updates.check_batches(s, batch, n, wide)
                 names = ACTIVATIONS if batch in (5, 13) and s.stored == s.dtype else ("tanh", "gelu")
                 check_dense(s, batch, n, wide, names)
-                for name in LOSSES if s.stored == s.dtype else ("mse", "softmax_cross_entropy"):
+                check_dropout(s, batch, n, wide)
+                for name in LOSSES if s.stored == s.dtype else ("mse", "softmax_cross_entropy", "focal"):
                     for link in ("identity", "tanh") if batch == 13 else ("identity",):
                         check_loss(s, name, link, batch, n, wide)
-                        if name == "softmax_cross_entropy":
+                        if LOSSES[name].softmax:
                             check_loss(s, name, link, batch, n, wide, labels=True)
                 check_loss(s, "sse", "identity", batch, n, wide, weigh=0.0)
         updates.check_all(s, few)

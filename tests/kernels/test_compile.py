@@ -19,6 +19,7 @@ from gpubp.kernels import (
     clipping,
     compile,
     dense,
+    dropout,
     loss_passes,
     losses,
     optimizers,
@@ -64,6 +65,17 @@ def dense_delta(dtype, shape, d_f=dense.given):
     return dense.delta, (upstream, saved, np.full(shape[1], np.nan, dtype), partials), (d_f,), ()
 
 
+def drop(dtype, shape):
+    (x,) = arrays(dtype, shape)
+    return dropout.dropout, (x, np.zeros_like(x), np.zeros(COUNTERS, np.int64)), (), (5, 1, 30_000)
+
+
+def dense_dropout(dtype, shape):
+    z, b = arrays(dtype, shape, (shape[1],))
+    g, counters = ACTIVATIONS["tanh"], np.zeros(COUNTERS, np.int64)
+    return dropout.bias_activation_dropout, (z, b, np.zeros_like(z), counters), (g.f, g.d_f), (5, 1, 30_000)
+
+
 def _loss(dtype, shape, y):
     z, b = arrays(dtype, shape, shape[1:])
     w = np.linspace(0, 2, shape[0]).astype(dtype)
@@ -81,13 +93,15 @@ def loss_elementwise(dtype, shape):
 def loss_labels(dtype, shape):
     g = ACTIVATIONS["identity"]
     labels = np.arange(shape[0]) % shape[1]
-    return loss_passes.softmax_cross_entropy, _loss(dtype, shape, labels), (g.f, g.d_f, True), ()
+    loss = LOSSES["softmax_cross_entropy"]
+    return loss_passes.softmax_loss, _loss(dtype, shape, labels), (g.f, g.d_f, loss.l, loss.d_l, True), ()
 
 
 def loss_probabilities(dtype, shape):
     g = ACTIVATIONS["identity"]
     y = np.abs(arrays(dtype, shape)[0])
-    return loss_passes.softmax_cross_entropy, _loss(dtype, shape, y), (g.f, g.d_f, False), ()
+    loss = LOSSES["focal"]
+    return loss_passes.softmax_loss, _loss(dtype, shape, y), (g.f, g.d_f, loss.l, loss.d_l, False), ()
 
 
 def loss_not_finite(dtype, shape):
@@ -162,6 +176,8 @@ CASES = {
     "bias_activation_keep": dense_keep,
     "delta": dense_delta,
     "delta of the output": lambda *of: dense_delta(*of, ACTIVATIONS["tanh"].d_f_of_output),
+    "dropout": drop,
+    "bias_activation_dropout": dense_dropout,
     "elementwise_loss": loss_elementwise,
     "softmax with labels": loss_labels,
     "softmax with probabilities": loss_probabilities,
@@ -200,7 +216,7 @@ def test_alone_and_teams_of_2_and_3_agree_bit_for_bit(name, dtype):
 
 
 def test_every_kernel_is_among_the_cases():
-    modules = (batches, clipping, dense, loss_passes, optimizers, penalties, products)
+    modules = (batches, clipping, dense, dropout, loss_passes, optimizers, penalties, products)
     factories = {
         value
         for module in modules

@@ -14,6 +14,7 @@ from gpubp.kernels.reductions import granule_count
 from gpubp.kernels.replay import LOSS_NOT_FINITE, STOPPED
 
 DTYPES = (np.float32, np.float64)
+SOFTMAX = ("softmax_cross_entropy", "focal")
 # around 16 rows, of which a granule is a multiple, and around 64 granules of 16, their most
 EDGES = ((0, 3), (1, 1), (15, 7), (16, 7), (17, 7), (1023, 2), (1024, 2), (1025, 2), (1, 8193), (127, 129))
 shapes = st.tuples(st.integers(0, 40), st.integers(1, 12)) | st.sampled_from(EDGES)
@@ -27,8 +28,10 @@ def evaluate(name, z, b, y, w, activation="identity", counters=None):
     partials = np.full((2 * granule_count(len(z)), z.shape[1]), np.nan, dtype)
     stats, counters = np.zeros(losses.STATS), np.zeros(3, np.int64) if counters is None else counters
     operands = (delta, b, y, w, db, partials, stats, counters)
-    if loss.l is None:
-        run_kernel(loss_passes.softmax_cross_entropy, dtype, operands, (g.f, g.d_f, y.dtype == np.int64))
+    if loss.softmax:
+        run_kernel(
+            loss_passes.softmax_loss, dtype, operands, (g.f, g.d_f, loss.l, loss.d_l, y.dtype == np.int64)
+        )
     else:
         scalars = (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs)
         run_kernel(loss_passes.elementwise_loss, dtype, operands, scalars)
@@ -38,7 +41,7 @@ def evaluate(name, z, b, y, w, activation="identity", counters=None):
 def batch(name, seed, shape, dtype, labels=False):
     rng = np.random.default_rng(seed)
     z, b, w = 2 * rng.standard_normal(shape), rng.standard_normal(shape[1]), rng.uniform(0, 2, shape[0])
-    if name == "softmax_cross_entropy":
+    if LOSSES[name].softmax:
         y = rng.integers(0, shape[1], shape[0]) if labels else rng.dirichlet(np.ones(shape[1]), shape[0])
     elif name == "binary_cross_entropy":
         y = rng.uniform(0, 1, shape)
@@ -71,21 +74,18 @@ def test_every_loss_over_shapes(name, dtype, shape, seed):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SOFTMAX)
 @given(shape=shapes, seed=seeds)
-def test_class_numbers_are_one_hot_targets(dtype, shape, seed):
-    z, b, y, w = batch("softmax_cross_entropy", seed, shape, dtype, labels=True)
-    check("softmax_cross_entropy", (z, b, y, w))
+def test_class_numbers_are_one_hot_targets(name, dtype, shape, seed):
+    z, b, y, w = batch(name, seed, shape, dtype, labels=True)
+    check(name, (z, b, y, w))
     one_hot = np.eye(shape[1], dtype=dtype)[y]
-    for got, same in zip(
-        evaluate("softmax_cross_entropy", z, b, y, w)[:3],
-        evaluate("softmax_cross_entropy", z, b, one_hot, w)[:3],
-        strict=True,
-    ):
+    for got, same in zip(evaluate(name, z, b, y, w)[:3], evaluate(name, z, b, one_hot, w)[:3], strict=True):
         np.testing.assert_allclose(got, same, rtol=50 * np.finfo(dtype).eps, atol=50 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "softplus", "gelu"])
-@pytest.mark.parametrize("name", ["half_sse", "softmax_cross_entropy"])
+@pytest.mark.parametrize("name", ["half_sse", *SOFTMAX])
 @given(shape=st.tuples(st.integers(0, 20), st.integers(1, 8)), seed=seeds)
 def test_an_output_activation_is_applied_and_differentiated(name, activation, shape, seed):
     check(name, batch(name, seed, shape, np.float64), activation)
@@ -125,6 +125,8 @@ def test_means_and_sums_over_outputs():
     assert values["poisson"] == pytest.approx((np.exp(3) - 3 + np.exp(0.5)) / 2, rel=1e-15)
     assert values["binary_cross_entropy"] == pytest.approx(logistic.sum(), rel=1e-15)
     assert values["softmax_cross_entropy"] == pytest.approx(np.log1p(np.exp(-2.5)), rel=1e-14)
+    rest = 1 / (1 + np.exp(2.5))
+    assert values["focal"] == pytest.approx(rest**2 * np.log1p(np.exp(-2.5)), rel=1e-13)
 
 
 def test_subgradient_of_the_absolute_error_at_zero_is_zero():
@@ -134,16 +136,15 @@ def test_subgradient_of_the_absolute_error_at_zero_is_zero():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("name", SOFTMAX)
 @given(seed=seeds, shift=st.sampled_from([1000.0, -1000.0, 8192.0]))
-def test_softmax_is_invariant_under_a_shift_of_the_logits(dtype, labels, seed, shift):
-    z, b, y, w = batch("softmax_cross_entropy", seed, (5, 4), dtype, labels)
+def test_softmax_is_invariant_under_a_shift_of_the_logits(name, dtype, labels, seed, shift):
+    z, b, y, w = batch(name, seed, (5, 4), dtype, labels)
     z = np.round(z * 64) / 64  # a grid on which adding the shift is exact in float32
     b = np.zeros_like(b)
     w = w + dtype(0.1)
     for got, same in zip(
-        evaluate("softmax_cross_entropy", z + dtype(shift), b, y, w)[:3],
-        evaluate("softmax_cross_entropy", z, b, y, w)[:3],
-        strict=True,
+        evaluate(name, z + dtype(shift), b, y, w)[:3], evaluate(name, z, b, y, w)[:3], strict=True
     ):
         np.testing.assert_array_equal(got, same)
 
@@ -159,6 +160,32 @@ def test_softmax_at_huge_logits(dtype, labels):
     p = np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0]])
     np.testing.assert_allclose(delta, (p - np.eye(3)[labelled]) / 3, atol=1e-7)
     np.testing.assert_allclose(db, ((p - np.eye(3)[labelled]) / 3).sum(axis=0), atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("labels", [True, False])
+def test_focal_at_huge_logits(dtype, labels):
+    z = np.array([[1e4, -1e4, 0], [-1e4, -1e4, -1e4], [1e4, 1e4, -1e4]], dtype)
+    labelled = np.array([0, 1, 2])
+    y = labelled if labels else np.eye(3, dtype=dtype)[labelled]
+    loss, delta, db, _ = evaluate("focal", z, np.zeros(3, dtype), y, np.ones(3, dtype))
+    assert loss == pytest.approx((0 + 4 / 9 * np.log(3) + 2e4 + np.log(2)) / 3, rel=1e-6)
+    p, pull = np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0]]), np.zeros((3, 3))
+    pull[1, 1], pull[2, 2] = 2 / 3 * (2 / 3 + 2 / 3 * np.log(3)), 1
+    expected = (p * pull.sum(axis=1, keepdims=True) - pull) / 3
+    np.testing.assert_allclose(delta, expected, atol=1e-7)
+    np.testing.assert_allclose(db, expected.sum(axis=0), atol=1e-7)
+
+
+def test_focal_is_cross_entropy_times_the_square_of_what_is_missing():
+    """In float64 against the formula of the paper, over probabilities from 1e-300 to 1 - 1e-12."""
+    log_p = np.concatenate([-np.logspace(-12, 2.8, 400)])
+    p = np.exp(log_p)
+    found = np.array([losses.focal(float(v)) for v in log_p])
+    np.testing.assert_allclose(found, -((-np.expm1(log_p)) ** 2) * log_p, rtol=1e-13)
+    slopes = np.array([losses.d_focal(float(v)) for v in log_p])
+    rest = -np.expm1(log_p)
+    np.testing.assert_allclose(slopes, 2 * rest * p * log_p - rest**2, rtol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -212,7 +239,7 @@ def test_a_batch_that_weighs_nothing_has_loss_and_gradient_zero(name):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("labels", [True, False])
 def test_a_loss_that_is_not_finite_stops_the_run_and_stays_out_of_the_epoch(name, bad, labels):
-    if labels and name != "softmax_cross_entropy":
+    if labels and not LOSSES[name].softmax:
         labels = False
     z, b, y, w = batch(name, 0, (4, 3), np.float64, labels)
     z[2, 1] = bad

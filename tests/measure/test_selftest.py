@@ -14,7 +14,10 @@ from gpubp.measure import Check, selftest
 from gpubp.measure.checking import from_storage, to_storage, worst
 from gpubp.measure.selftest import subjects
 
-SOME = ("relu float32", "half_sse float64", "adam float32", "product", "replay", "gather", "finite", "stops")
+SOME = (
+    "relu float32", "half_sse float64", "adam float32", "product", "replay", "gather", "finite", "stops", "dropout",
+    "clip", "focal",
+)  # fmt: skip
 
 
 def by_name(ops, only):
@@ -55,6 +58,15 @@ class Wrong(CpuBackend):
         if parameters.size > 20_000:
             parameters[20_000] += 1e-3
 
+    def dropout(self, x, out, drop):
+        super().dropout(x, out, drop)
+        if out.size > 100:
+            out[-1] = out[-1, ::-1]
+
+    def clip(self, gradients, limits, state, *, by_value, by_norm):
+        super().clip(gradients, limits, state, by_value=by_value, by_norm=by_norm)
+        state.hyper[1] *= 1 + 1e-9
+
     def matmul(self, a, b, out=None):
         c = super().matmul(a, b, out)
         if a.dtype == np.float32:  # the precision of tf32
@@ -85,6 +97,8 @@ class Wrong(CpuBackend):
         "gather labels float32",
         "all finite float32",
         "mse float32",
+        "dropout float32",
+        "clip value + norm float32",
     ],
 )
 def test_a_wrong_device_fails(name):

@@ -17,7 +17,7 @@ from gpubp.schedules import Cosine, Exponential, OneCycle, Plateau, Warmup
 def data(n=40, seed=0, n_in=4, n_out=3, loss="mse"):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, n_in))
-    if loss == "softmax_cross_entropy":
+    if LOSSES[loss].softmax:
         return x, rng.integers(0, n_out, n)
     return x, rng.uniform(0, 1, (n, n_out))
 
@@ -269,7 +269,7 @@ def test_evaluate_is_the_loss_of_the_gradients_and_changes_nothing(loss):
     before = trainer.net.flat.tobytes(), trainer.state.stats.tobytes(), trainer.state.counters.tobytes()
     scores = trainer.evaluate(x, y, w)
     assert scores["loss"] == pytest.approx(trainer.net.gradients(x, y, loss, w)[0], rel=1e-13)
-    assert set(scores) == {"loss", "accuracy" if "cross_entropy" in loss else "r2"}
+    assert set(scores) == {"loss", "accuracy" if "cross_entropy" in loss or loss == "focal" else "r2"}
     assert (
         trainer.net.flat.tobytes(),
         trainer.state.stats.tobytes(),

@@ -27,12 +27,23 @@ Layout = tuple[tuple[int, ...], tuple[int, ...]]
 @functools.cache
 def factories() -> SimpleNamespace:
     """The CUDA kernels, which need `numba.cuda`."""
-    from gpubp.kernels.cuda import batches, clipping, dense, losses, reductions, softmax, storage, updates
+    from gpubp.kernels.cuda import (
+        batches,
+        clipping,
+        dense,
+        dropout,
+        losses,
+        reductions,
+        softmax,
+        storage,
+        updates,
+    )
 
     return SimpleNamespace(
         batches=batches,
         clipping=clipping,
         dense=dense,
+        dropout=dropout,
         losses=losses,
         reductions=reductions,
         softmax=softmax,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gpubp.backend import flops
-from gpubp.backend.base import Array
+from gpubp.backend.base import Array, Drop
 from gpubp.kernels.activations import Activation
+from gpubp.kernels.cuda import geometry
 
 from .epilogues import Epilogue
 from .fused import BACKWARD, WITH_DB, Kept, Ways, forward_epilogue, kept
-from .launches import CudaLaunches
+from .launches import CudaLaunches, factories, matrix_width, real_type, shape_of
 from .recording import CudaLaunch
 
 
@@ -52,6 +53,40 @@ class CudaLayers(CudaLaunches):
             return super().dense(x, W, b, g, keep=keep)
         self._run(*chosen)
         return out, kept(epilogue, out)
+
+    def bias_activation_dropout(self, z: Array, b: Array, g: Activation, drop: Drop) -> tuple[Array, Array]:
+        a = self.empty(z.shape, z.dtype)
+        width = matrix_width(z, b, a)
+        self._run(
+            self._kernel(
+                f"bias + {g.name} + dropout {shape_of(z)}",
+                factories().dropout.bias_activation_dropout,
+                (real_type(z), factories().type_of(z.dtype)),
+                (g.f, g.d_f, width),
+                (z, b, a, drop.counters, *drop.numbers),
+                geometry.elementwise(z.shape[0], z.shape[1], width),
+                read=(z, b),
+                written=(z, a),
+                flops=flops.bias_activation_dropout(z, g),
+            )
+        )
+        return a, z
+
+    def dropout(self, x: Array, out: Array, drop: Drop) -> None:
+        width = matrix_width(x, out)
+        self._run(
+            self._kernel(
+                f"dropout {shape_of(x)}",
+                factories().dropout.dropout,
+                (real_type(x), factories().type_of(x.dtype)),
+                (width,),
+                (x, out, drop.counters, *drop.numbers),
+                geometry.elementwise(x.shape[0], x.shape[1], width),
+                read=(x,),
+                written=(out,),
+                flops=flops.dropout(x),
+            )
+        )
 
     def delta(self, upstream: Array, saved: Array, g: Activation, db: Array) -> Array:
         values = saved.values if isinstance(saved, Kept) else saved

@@ -33,7 +33,7 @@ class CudaLoss(CudaLaunches):
             read=(w,),
             changed=(state.stats,),
         )
-        make = self._softmax if loss.l is None else self._elementwise
+        make = self._softmax if loss.softmax else self._elementwise
         first, losses, *sums = make(loss, g, z, b, y, w, delta, db, state)
         finish = self._kernel(
             "loss",
@@ -95,9 +95,9 @@ class CudaLoss(CudaLaunches):
         lanes, held = geometry.softmax(z.shape[1])
         launch = self._kernel(
             _loss_name(loss, g, z),
-            factories().softmax.softmax_cross_entropy,
+            factories().softmax.softmax_loss,
             (real_type(z), factories().type_of(delta.dtype)),
-            (g.f, g.d_f, y.dtype == np.int64, lanes, held),
+            (g.f, g.d_f, loss.l, loss.d_l, y.dtype == np.int64, lanes, held),
             (z, b, y, w, state.stats, state.scaling, delta, losses),
             geometry.softmax_rows(z.shape[0], lanes),
             read=(z, b, y, w),

@@ -1,0 +1,107 @@
+"""Checks of what a training step is asked for beside the usual: dropout, and gradients that are clipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gpubp.backend.base import Drop
+from gpubp.kernels.activations import ACTIVATIONS
+from gpubp.kernels.dropout import OF_COUNTER, fourth_word, key_of, scale_of, third_word
+from gpubp.kernels.loss_scale import NO_SCALING
+from gpubp.kernels.optimizers import GRADIENT_FACTOR
+from gpubp.kernels.philox import low, philox
+
+from .checking import Check, Host, Subject, Timed, grid, on_each, worst
+
+_SHAPES = ((1, 1), (3, 257), (128, 512), (1031, 515))
+_FLAT = ((0,), (1,), (1023,), (20_001,), (200_003,))
+_SCALE = 16.0  # of float16's gradients, here: a power of two, so that it rounds nothing
+
+
+def checks(subject: Subject) -> Iterator[Check | None]:
+    """Dropout alone and behind an activation; clipping by both."""
+    yield _dropout(subject)
+    yield _bias_activation_dropout(subject)
+    yield _clip(subject)
+
+
+def masks(shape: tuple[int, ...], drop: Drop, step: int) -> Host:
+    """m / (1 - rate) of a matrix, in whole arrays, which no kernel has to do with."""
+    rows, columns = shape
+    seed, layer, threshold = drop.numbers
+    i, group = np.ogrid[:rows, : -(-columns // OF_COUNTER)]
+    counter = group.astype(np.uint64), i.astype(np.uint64), third_word(step), fourth_word(step, layer)
+    words = np.broadcast_arrays(*philox(*counter, *key_of(seed)))
+    bits = np.stack([low(words[k // 2]) >> np.uint64(16 * (k % 2)) for k in range(OF_COUNTER)], axis=-1)
+    kept = (bits & np.uint64(0xFFFF)).reshape(rows, -1)[:, :columns] >= threshold
+    return np.where(kept, scale_of(threshold), 0.0)
+
+
+def _dropout(subject: Subject) -> Check | None:
+    """x m / (1 - rate), relative to itself: a number that is dropped elsewhere is an error of 1."""
+    ops = subject.ops
+
+    def error(shape: tuple[int, ...], rng: np.random.Generator) -> float:
+        (x, exact), state = subject.stored(1 + grid(rng, shape, 1 / 16, 0.5)), subject.state()
+        ops.advance(1, ops.zeros((0,), np.float64), 0, state)
+        drop, out = Drop(0.3, 2**40 + 5, 2, state.counters), ops.empty(shape, subject.storage)
+        ops.dropout(x, out, drop)
+        want = exact * masks(shape, drop, 1)
+        return worst(subject.exact(out), want, np.maximum(want, exact))
+
+    def timed(shape: tuple[int, ...]) -> Timed:
+        x, out = (subject.operand(shape, subject.storage) for _ in range(2))
+        drop = Drop(0.3, 1, 0, subject.state().counters)
+        return Timed(lambda: ops.dropout(x, out, drop))
+
+    bound = 4 * subject.real_unit + subject.rounding
+    return subject.check("dropout", _SHAPES, error, bound, timed, (subject.large, subject.large))
+
+
+def _bias_activation_dropout(subject: Subject) -> Check | None:
+    """a = f(z + b) m / (1 - rate) and its derivative, for tanh."""
+    ops, g = subject.ops, ACTIVATIONS["tanh"]
+
+    def error(shape: tuple[int, ...], rng: np.random.Generator) -> float:
+        z, b, state = grid(rng, shape, 1 / 16), grid(rng, shape[1:], 1 / 16), subject.state()
+        drop = Drop(0.5, 9, 1, state.counters)
+        a, derivative = ops.bias_activation_dropout(subject.stored(z)[0], subject.stored(b)[0], g, drop)
+        m = masks(shape, drop, 0)
+        return max(
+            worst(subject.exact(found), want * m, np.maximum(2 * np.abs(want), subject.least))
+            for found, want in ((a, on_each(g.f, z + b)), (derivative, on_each(g.d_f, z + b)))
+        )
+
+    def timed(shape: tuple[int, ...]) -> Timed:
+        z, b = (subject.operand(s, subject.storage) for s in (shape, shape[1:]))
+        drop = Drop(0.5, 9, 1, subject.state().counters)
+        return Timed(lambda: ops.bias_activation_dropout(z, b, g, drop), (z,))
+
+    bound = subject.function + subject.rounding + 4 * subject.real_unit
+    square = subject.large, subject.large
+    return subject.check("bias + tanh + dropout", _SHAPES, error, bound, timed, square)
+
+
+def _clip(subject: Subject) -> Check | None:
+    """Entries clipped, exactly; then the factor that makes the norm at most the limit."""
+    ops, value, norm = subject.ops, 1.0, 2.0
+
+    def error(shape: tuple[int, ...], rng: np.random.Generator) -> float:
+        scale = _SCALE if subject.storage == np.float16 else 1.0
+        g, exact = subject.real(scale * rng.standard_normal(shape))
+        state = subject.state((0.1, 1.0))
+        ops.write(state.scaling, (scale, *NO_SCALING[1:]))
+        ops.clip(g, ops.to_device(np.array([value, norm])), state, by_value=True, by_norm=True)
+        want = np.clip(exact, -scale * value, scale * value)
+        factor = min(1.0, norm / (float(np.linalg.norm(want)) / scale + 1e-6))
+        found = float(ops.to_host(state.hyper)[GRADIENT_FACTOR])
+        return max(worst(subject.exact(g), want, 0.0), worst(found, factor, factor))
+
+    def timed(shape: tuple[int, ...]) -> Timed:
+        g, limits = subject.operand(shape, subject.dtype), ops.to_device(np.array([value, norm]))
+        state = subject.state((0.1, 1.0))
+        return Timed(lambda: ops.clip(g, limits, state, by_value=True, by_norm=True))
+
+    return subject.check("clip value + norm", _FLAT, error, 1e-12, timed, (subject.large * subject.large,))
