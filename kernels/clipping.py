@@ -11,7 +11,7 @@ import math
 
 from numba import float64, int64
 
-from .mathematics import clamp, inlined
+from .mathematics import inlined
 from .optimizers import BLOCK, GRADIENT_FACTOR
 from .replay import GRADIENT_NOT_FINITE, STOPPED
 from .rows import read_row, vector
@@ -24,7 +24,9 @@ _EPSILON = 1e-6
 @inlined
 def clip_value(g, limit):
     """min(max(g, -limit), limit); an infinity stays, as NaN does, so that the update finds it."""
-    return g if abs(g) == type(g)(math.inf) else clamp(g, limit)
+    infinity = type(g)(math.inf)  # in each comparison: a choice after the two keeps LLVM from vectorising
+    y = limit if (g > limit) & (g < infinity) else g
+    return -limit if (y < -limit) & (y > -infinity) else y
 
 
 @inlined
