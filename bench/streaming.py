@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def work(way: str, path: Path, layers: tuple[int, ...]) -> dict[str, Any]:
         data = (x, y)
     else:
         data = (gpubp.data.blocks(path, targets(path)),)
-    row = trainer().fit(*data, epochs=1 if way != "memory" else 3, batch_size=BATCH).rows[-1]
+    row = trainer().fit(*data, epochs=1 if way != "memory" else 2, batch_size=BATCH).rows[-1]
     return {"rate": row["samples_per_s"], "seconds": row["seconds"], "growth": sampler.growth()}
 
 
@@ -122,25 +123,33 @@ def ask(way: str, path: Path, layers: tuple[int, ...]) -> dict[str, Any]:
     return answer
 
 
-def measure(path: Path, done: int, names: list[str], cold: bool) -> dict[str, Any]:
-    """One round: {network: {way: answer}}."""
-    found: dict[str, Any] = {}
+def measure(
+    path: Path, record: dict[str, Any], names: list[str], cold: bool, save: Callable[[], None]
+) -> None:
+    """One round, {network: {way: answer}}, kept after each answer: what a round that was ended lacks is made up for."""
+    rounds, wanted = record["rounds"], len(WAYS) + cold
+    if not rounds or all(len(rounds[-1].get(name, ())) >= wanted for name in names):
+        rounds.append({})
+    turn = (len(rounds) - 1) % len(WAYS)
     for name in names:
-        turn = done % len(WAYS)
-        found[name] = {way: ask(way, path, LAYERS[name]) for way in (*WAYS[turn:], *WAYS[:turn])}
-        if cold:
+        found = rounds[-1].setdefault(name, {})
+        for way in (*WAYS[turn:], *WAYS[:turn]):
+            if way not in found:
+                found[way] = ask(way, path, LAYERS[name])
+                save()
+        if cold and "cold" not in found:
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
                 os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            found[name]["cold"] = ask("file", path, LAYERS[name])
-    return found
+            found["cold"] = ask("file", path, LAYERS[name])
+            save()
 
 
 def summary(record: dict[str, Any]) -> str:
     """One line for each network and way."""
     lines = []
     for name in LAYERS:
-        rounds = [one[name] for one in record["rounds"] if name in one]
+        rounds = [one[name] for one in record["rounds"] if "memory" in one.get(name, ())]
         for way in (*WAYS, "cold"):
             own = [one for one in rounds if way in one]
             if own:
@@ -189,14 +198,17 @@ def main() -> None:
     }
     if options.out and options.out.exists():
         record["rounds"] = json.loads(options.out.read_text())["rounds"]
+
+    def save() -> None:
+        if options.out:
+            options.out.write_text(json.dumps(record, indent=1) + "\n")
+
     try:
         for _ in range(1 if options.data else options.rounds):
-            record["rounds"].append(measure(path, len(record["rounds"]), options.networks, options.cold))
+            measure(path, record, options.networks, options.cold, save)
     finally:
         if options.data is None:
             remove(path)
-    if options.out:
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
     print(summary(record))
 
 
