@@ -12,7 +12,7 @@ import numpy as np
 
 from gpubp.errors import ConfigError
 
-from .show import as_options, columns_line, counted, in_memory, network_line, number
+from .show import as_options, counted, in_memory, input_lines, network_line, number
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -71,8 +71,8 @@ def _info_run(name: str) -> None:
         print(f"features  {_some(run.feature_names)}")
     if run.target_names:
         print(f"target    {_some(run.target_names)}")
-    if run.inputs.encoder is not None and run.inputs.encoder.is_mixed:
-        print(columns_line(run.inputs.encoder))
+    for line in input_lines(run.inputs):
+        print(line)
     rows = f"{counted(run.data['rows'], 'row')}, {number(run.data['train'])} to train"
     print(f"data      {run.data['name']}: {rows}, {number(run.data['validation'])} to validate")
     print(f"scaling   {run.inputs.scaling}{', targets standardized' if run.targets else ''}")

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gpubp.backend import Backend, devices
-from gpubp.data import Encoder, Table
+from gpubp.data import Table
 from gpubp.errors import ConfigError
 from gpubp.errors import counted as counted
 from gpubp.network import Network
 
 if TYPE_CHECKING:
+    from .inputs import Inputs
     from .run import Run
 
 
@@ -55,17 +56,28 @@ def network_line(net: Network) -> str:
     )
 
 
-def columns_line(encoder: Encoder) -> str:
-    """How many columns of each kind there are, and in which of them missing cells are filled in."""
-    kinds = [column.kind for column in encoder.columns]
-    plural = {"category": "categories"}
-    parts = []
-    for kind in dict.fromkeys(kinds):
-        n = kinds.count(kind)
-        parts.append(f"{n} {kind if n == 1 else plural.get(kind, kind + 's')}")
-    missing = sum(column.has_missing for column in encoder.columns)
-    filled = f"; missing cells filled in {counted(missing, 'column')}" if missing else ""
-    return f"columns   {', '.join(parts)}{filled}"
+def input_lines(inputs: Inputs) -> list[str]:
+    """Where there is more to the inputs of a network than numbers: the kinds of columns, and what they became."""
+    encoder, bins, found = inputs.encoder, inputs.bins, []
+    if encoder is not None and encoder.is_mixed:
+        kinds = [column.kind for column in encoder.columns]
+        plural = {"category": "categories"}
+        parts = [
+            f"{n} {kind if n == 1 else plural.get(kind, kind + 's')}"
+            for kind in dict.fromkeys(kinds)
+            for n in (kinds.count(kind),)
+        ]
+        missing = sum(column.has_missing for column in encoder.columns)
+        filled = f"; missing cells filled in {counted(missing, 'column')}" if missing else ""
+        found.append(f"columns   {', '.join(parts)}{filled}")
+    if inputs.width != inputs.n_features:
+        cut = (
+            f", {bins.width:,} from bins of {counted(len(bins.columns), 'number')}"
+            if bins and bins.width
+            else ""
+        )
+        found.append(f"inputs    {inputs.width:,}: {len(inputs.standardizer.mean):,} from the columns{cut}")
+    return found
 
 
 def say_unknown(run: Run, x: Any, source: str) -> None:

@@ -9,7 +9,7 @@ import sys
 from .job import Job
 from .options import LEAST_ROWS_TO_SPLIT
 from .score import print_scores, score
-from .show import as_options, columns_line, counted, device_line, network_line, number
+from .show import as_options, counted, device_line, input_lines, network_line, number
 
 
 def print_head(job: Job, arguments: argparse.Namespace) -> None:
@@ -23,9 +23,8 @@ def print_head(job: Job, arguments: argparse.Namespace) -> None:
     test = f"; test part of {counted(len(job.test), 'row')} kept for the end" if job.test else ""
     size = f"{counted(run.data['rows'], 'row')}, {counted(run.n_features, 'feature')}, {what}"
     print(f"data      {arguments.data}: {size}{', read block by block' if options['stream'] else ''}")
-    encoder = run.inputs.encoder
-    if encoder is not None and encoder.is_mixed:
-        print(columns_line(encoder))
+    for line in input_lines(run.inputs):
+        print(line)
     print(f"parts     {parts}{test}")
     print(device_line(trainer.net.backend, arguments.device or options["device"]))
     print(network_line(trainer.net))

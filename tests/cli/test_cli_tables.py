@@ -59,6 +59,7 @@ def test_a_table_trains_as_it_stands(trained):
         "columns   1 number, 1 category, 1 date, 1 boolean; missing cells filled in 1 column" in trained.out
     )
     assert "150 rows, 4 features, 1 target" in trained.out
+    assert "inputs    7: 7 from the columns\n" in trained.out
     ids, owner = trained.err.splitlines()
     assert ids.startswith("gpubp: ")
     assert "homes.csv: column 'id' is left out: it numbers the rows" in ids
@@ -230,7 +231,10 @@ def test_bins_are_chosen_by_the_rows_and_can_be_set(gpubp, tmp_path):
     path = write(tmp_path / "t.csv", ["a", "b", "y"], np.c_[x, np.sin(5 * x[:, 0]) + x[:, 1]].tolist())
     for asked, width in (((), 2 + 2 * 9), (("--bins", 0), 2), (("--bins", 20), 2 + 2 * 20)):
         out = f"r{len(asked)}{width}"
-        assert gpubp("train", path, "--out", out, *QUICK, *asked).code == 0
+        result = gpubp("train", path, "--out", out, *QUICK, *asked)
+        assert result.code == 0
+        said = f"inputs    {width}: 2 from the columns, {width - 2} from bins of 2 numbers\n"
+        assert (said in result.out, "inputs " in result.out) == (width > 2, width > 2)
         _, trainer, found = run.load_run(out)
         assert trainer.net.n_in == found.inputs.width == width
         assert found.n_features == 2
