@@ -85,12 +85,18 @@ def _info_run(name: str) -> None:
 
 def _command_line(options: dict[str, Any]) -> str:
     """The options of a run as they would be typed."""
-    given = {name: value for name, value in options.items() if value is not None}
-    typed = {
-        name: (",".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
-        for name, value in given.items()
-    }
-    return " ".join(f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in typed.items())
+    return " ".join(
+        f"--{name.replace('_', '-')} {_typed(value)}".rstrip()
+        for name, value in options.items()
+        if value is not None and value is not False
+    )
+
+
+def _typed(value: Any) -> str:
+    """What stands behind an option; nothing behind a switch."""
+    if value is True:
+        return ""
+    return shlex.quote((",".join(map(str, value)) or "none") if isinstance(value, list) else str(value))
 
 
 def _some(names: Any, limit: int = 12) -> str:
