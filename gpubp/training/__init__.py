@@ -1,8 +1,9 @@
-"""Training: one step, the loop of epochs around it, validation, early stopping, checkpoints."""
+"""Training: one step, the loop of epochs around it, validation, early stopping, checkpoints, a whole objective."""
 
 from .history import History
+from .objective import Objective
 from .stopping import EarlyStopping
 from .tensorboard import TensorBoard
 from .trainer import Trainer
 
-__all__ = ["EarlyStopping", "History", "TensorBoard", "Trainer"]
+__all__ = ["EarlyStopping", "History", "Objective", "TensorBoard", "Trainer"]
