@@ -17,6 +17,7 @@ from typing import Any
 import fit_table
 import growth_table
 import learning_rules_table
+import sklearn_parity_table
 import startup_table
 from cells import ON_CPU, key, read
 from table import TASKS, left_out, milliseconds, rows, times
@@ -148,6 +149,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "fit": of_record("fit", fit_table.table),
     "growth": of_record("growth", growth_table.table),
     "startup": of_record("startup", startup_table.table),
+    "sklearn-parity": of_record("sklearn-parity", sklearn_parity_table.table),
     "learning-rules": of_record("learning-rules", learning_rules_table.table),
 }
 
