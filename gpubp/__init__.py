@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .errors import InputError as InputError
     from .errors import NumericalError as NumericalError
     from .errors import StorageError as StorageError
+    from .estimators import MLPClassifier as MLPClassifier
+    from .estimators import MLPRegressor as MLPRegressor
     from .gradcheck import gradcheck as gradcheck
     from .layers import Dense as Dense
     from .layers import Dropout as Dropout
@@ -49,6 +51,7 @@ _ROOMS = {
         "NumericalError",
         "StorageError",
     ),
+    "estimators": ("MLPClassifier", "MLPRegressor"),
     "gradcheck": ("gradcheck",),
     "layers": ("Dense", "Dropout"),
     "network": ("Network",),

@@ -19,7 +19,12 @@ def numba_cuda_missing():
 
 
 # Tests that are written for every device: here the one called "cuda" is the stand-in.
-OF_EVERY_DEVICE = ["tests/test_network.py", "tests/test_gradcheck.py", "tests/training"]
+OF_EVERY_DEVICE = [
+    "tests/test_network.py",
+    "tests/test_gradcheck.py",
+    "tests/training",
+    "tests/estimators/test_devices.py",
+]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,237 @@
+"""The network and the trainer behind an estimator, kept between its calls."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpubp.errors import ConfigError, InputError
+from gpubp.kernels.replay import STEP
+from gpubp.layers import Dense, Dropout, Layer
+from gpubp.network import Network
+from gpubp.optimizers import SGD, Adam, Optimizer
+from gpubp.schedules import Factors, Schedule, Steps
+from gpubp.schedules import schedule as find_schedule
+from gpubp.training import Trainer
+
+from ._parameters import NAMES, clipping, dropout_rates
+
+Array = npt.NDArray[Any]
+_LOCK = threading.RLock()  # an engine is made by one thread
+
+
+class Steered(Schedule):
+    """The user's schedule times `scale`, which the epochs' end changes: scikit-learn's adaptive and inverse scaling."""
+
+    name = "steered"
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = find_schedule(copy.deepcopy(inner))  # some have a state, of one fit
+        self.scale = 1.0
+
+    def _factor(self, s: Steps, total: int) -> Factors:
+        return self.scale * np.asarray(self.inner(s, total))
+
+    @property
+    def needs_total(self) -> bool:
+        return self.inner.needs_total
+
+    def observe(self, value: float) -> None:
+        self.inner.observe(value)
+
+
+class Shuffles:
+    """The orders of the epochs: scikit-learn shuffles the last order again and again."""
+
+    def __init__(self, random_state: np.random.RandomState) -> None:
+        self.random_state = random_state
+        self._order: npt.NDArray[np.int64] | None = None
+
+    def permutation(self, n: int) -> npt.NDArray[np.int64]:
+        """The order of the next epoch."""
+        moved = self.random_state.permutation(n)
+        self._order = moved if self._order is None else self._order[moved]
+        return self._order
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a network is made of; another one needs another network."""
+
+    units: tuple[int, ...]
+    activation: str
+    dropout: tuple[float, ...]
+    device: Any
+    precision: str | None
+    dtype: str
+
+
+class Engine:
+    """A network, the host's views of its parameters, and once it is trained a trainer.
+
+    On a CPU `coefs` and `intercepts` are the parameters themselves, so that what is written into them counts; copies
+    of a GPU's are read-only.
+    """
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.net = Network(_layers(key), device=key.device, dtype=key.dtype, precision=key.precision, seed=0)
+        self._names = [[n for n in self.net.parameters() if n.endswith(end)] for end in (".W", ".b")]
+        self.trainer: Trainer | None = None
+        self.steered = Steered(None)
+        self._settings: tuple[Any, ...] = ()  # of the trainer
+        self.fetch()
+
+    def fetch(self) -> None:
+        """Reads the parameters; on a CPU they are there already."""
+        ops, views = self.net.backend, self.net.parameters()
+        weights, biases = ([ops.to_host(views[name]) for name in names] for names in self._names)
+        if ops.asynchronous:
+            for array in (*weights, *biases):
+                array.flags.writeable = False
+        self.coefs: list[Array] = weights
+        self.intercepts: list[Array] = biases
+
+    def holds(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:
+        """Whether these are the arrays of this engine, and no others that were put in their place."""
+        mine, given = (*self.coefs, *self.intercepts), (*coefs, *intercepts)
+        return len(mine) == len(given) and all(a is b for a, b in zip(mine, given, strict=True))
+
+    def load(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> None:
+        """Copies parameters in. InputError where a shape is wrong or a value not finite."""
+        named = zip((*self._names[0], *self._names[1]), (*coefs, *intercepts), strict=False)
+        self.net.load_parameters(dict(named))
+        self.fetch()
+
+    def publish(self, estimator: Any) -> None:
+        """Makes the parameters, as they are now, the estimator's."""
+        if self.net.backend.asynchronous:
+            self.fetch()
+        estimator.coefs_, estimator.intercepts_ = list(self.coefs), list(self.intercepts)
+
+    # training
+
+    def start(self, estimator: Any, loss: Any, rng: np.random.RandomState) -> Trainer:
+        """A new trainer, whose optimizer has seen nothing."""
+        self.steered, self._settings = Steered(estimator.schedule), _settings(estimator)
+        # Masks of dropout take a seed from the stream, which is scikit-learn's where nothing is dropped.
+        seed = int(rng.randint(2**31 - 1)) if any(self.key.dropout) else 0
+        made: Any = Trainer(
+            self.net,
+            loss,
+            _optimizer(estimator),
+            l2=float(estimator.alpha),
+            divide_penalty=True,
+            schedule=self.steered,
+            seed=seed,
+            **clipping(estimator),
+        )
+        made.rng = Shuffles(rng)
+        self.trainer = made
+        return self.trainer
+
+    def go_on(self, estimator: Any, loss: Any, rng: np.random.RandomState) -> Trainer:
+        """The trainer as it stands; a new one in its place, as far as it had come, where parameters were changed."""
+        if self.trainer is not None and self._settings == _settings(estimator):
+            return self.trainer
+        state = self.state() or estimator.__dict__.pop("_optimizer_state", None)
+        self.start(estimator, loss, rng)
+        self.resume(state)
+        assert self.trainer is not None
+        return self.trainer
+
+    def state(self) -> dict[str, Any] | None:
+        """What a pickle needs so that `partial_fit` goes on: the optimizer's numbers, in order of the parameters."""
+        if self.trainer is None:
+            return None
+        ops, names = self.net.backend, [*self._names[0], *self._names[1]]
+        views = [self.net.views(slot) for slot in self.trainer.slots]
+        slots = [[np.array(ops.to_host(named[name])) for name in names] for named in views]
+        return {"slots": slots, "steps": self.trainer.steps, "scale": self.steered.scale}
+
+    def resume(self, state: dict[str, Any] | None) -> None:
+        """Takes back what `state` gave, where the optimizer is still the same kind."""
+        trainer, ops = self.trainer, self.net.backend
+        assert trainer is not None
+        if state is None or len(state["slots"]) != len(trainer.slots):
+            return
+        names = [*self._names[0], *self._names[1]]
+        for slot, arrays in zip(trainer.slots, state["slots"], strict=True):
+            named = self.net.views(slot)
+            for name, values in zip(names, arrays, strict=True):
+                ops.write(named[name], values)
+        ops.write(trainer.state.counters[STEP : STEP + 1], [state["steps"]])
+        self.steered.scale = state["scale"]
+
+
+def engine_of(estimator: Any, dtype: np.dtype[Any] | None = None) -> Engine:
+    """The engine that holds the estimator's coefs_ and intercepts_; its arrays then stand in their place.
+
+    By default its dtype is that of coefs_.
+    """
+    with _LOCK:
+        coefs, intercepts = estimator.coefs_, estimator.intercepts_
+        key = _key(estimator, coefs, dtype)
+        engine: Engine | None = estimator.__dict__.get("_engine")
+        if engine is not None and engine.key == key and engine.holds(coefs, intercepts):
+            return engine
+        if engine is not None and (state := engine.state()) is not None:
+            estimator._optimizer_state = state  # `partial_fit` goes on, on another device for example
+        # A new one always: the arrays of the last one may be in use elsewhere, and keep their values.
+        engine = Engine(key)
+        engine.load(coefs, intercepts)
+        engine.publish(estimator)
+        estimator._engine = engine
+        return engine
+
+
+def _key(estimator: Any, coefs: Sequence[Any], dtype: np.dtype[Any] | None) -> Key:
+    shapes = [np.shape(array) for array in coefs]
+    if not shapes or any(len(shape) != 2 for shape in shapes):
+        raise InputError(f"coefs_: expected a list of matrices (n_in, n_out); got shapes {shapes}; fit anew")
+    if dtype is None:
+        single = all(getattr(array, "dtype", None) == np.float32 for array in coefs)
+        dtype = np.dtype(np.float32 if single else np.float64)
+    activation = NAMES.get(estimator.activation, estimator.activation)
+    rates = dropout_rates(estimator)
+    rates = rates if len(rates) == len(shapes) - 1 else [0.0] * (len(shapes) - 1)
+    units = (shapes[0][0], *(shape[1] for shape in shapes))
+    return Key(units, activation, tuple(rates), estimator.device, estimator.precision, dtype.name)
+
+
+def _layers(key: Key) -> list[Layer]:
+    """Dense layers, each hidden one followed by its dropout where there is one."""
+    layers: list[Layer] = []
+    for k, rate in enumerate(key.dropout):
+        layers.append(Dense(key.units[k], key.units[k + 1], key.activation))
+        if rate > 0:
+            layers.append(Dropout(rate))
+    return [*layers, Dense(key.units[-2], key.units[-1])]
+
+
+def _settings(estimator: Any) -> tuple[Any, ...]:
+    """What a trainer is made for, of that which may change between two calls of `partial_fit`."""
+    schedule = estimator.schedule
+    clip = tuple(clipping(estimator).items())
+    return (estimator.solver, float(estimator.alpha), estimator.loss, clip, id(schedule))
+
+
+def _optimizer(estimator: Any) -> Optimizer:
+    """scikit-learn's Adam and SGD."""
+    lr = float(estimator.learning_rate_init)
+    if estimator.solver == "adam":
+        betas = (float(estimator.beta_1), float(estimator.beta_2))
+        return Adam(lr, betas=betas, eps=float(estimator.epsilon), epsilon_hat=True)
+    momentum = float(estimator.momentum)
+    if momentum == 1:
+        raise ConfigError(
+            "momentum: expected a number below 1; got 1, with which nothing slows down; take 0.99"
+        )
+    nesterov = bool(estimator.nesterovs_momentum) and momentum > 0
+    return SGD(lr, momentum=momentum, nesterov=nesterov, step_velocity=momentum > 0)
