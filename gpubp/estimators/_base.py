@@ -24,6 +24,15 @@ from ._parameters import STOCHASTIC, check_parameters, hidden_sizes
 from ._stochastic import NOT_FINITE, fit_once, fit_stochastic
 
 Report = Callable[[float, float], float]
+# What `_begin_curves` sets, and "lbfgs" does not: a fit leaves none of another one.
+_OF_CURVES = (
+    "loss_curve_",
+    "best_loss_",
+    "validation_scores_",
+    "validation_loss_curve_",
+    "best_validation_score_",
+    "_no_improvement_count",
+)
 
 
 class BaseMLP(BaseEstimator):
@@ -53,23 +62,24 @@ class BaseMLP(BaseEstimator):
         """The loss of the engine."""
         raise NotImplementedError
 
-    def _reporter(self, y: npt.NDArray[Any]) -> Report:
-        """scikit-learn's loss as a function of the engine's and the penalty, for these targets."""
+    def _reporter(self, y: npt.NDArray[Any], w: Any) -> Report:
+        """scikit-learn's loss as a function of the engine's and the penalty, for these targets and weights."""
         raise NotImplementedError
 
     # ---- fitting
 
     def _fit(self, x: Any, y: Any, sample_weight: Any, *, incremental: bool) -> Any:
         check_parameters(self)
+        rng = _random(self.random_state)
         if incremental and self.early_stopping:
             raise ConfigError("partial_fit does not support early_stopping=True")
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         x, y, w = self._check(x, y, sample_weight, reset=first, incremental=incremental)
-        rng = check_random_state(self.random_state)
         n_outputs = self.n_outputs_
         if first:
             self._initialize([int(x.shape[1]), *hidden_sizes(self), n_outputs], x.dtype, rng)
-        self._check_units(int(x.shape[1]), n_outputs)
+        self._check_units(int(x.shape[1]), n_outputs, "partial_fit" if incremental else "warm_start")
+        self.out_activation_ = self._output_activation()  # of the loss, which a warm start may have changed
         if self.solver in STOCHASTIC:
             self._begin_curves()
         engine = engine_of(self, np.dtype(np.float64) if self.solver == "lbfgs" else None)
@@ -89,16 +99,14 @@ class BaseMLP(BaseEstimator):
         """Draws parameters as scikit-learn does: W and b uniform, by Glorot and Bengio 2010; forgets the last fit."""
         factor = 2.0 if self.activation in ("logistic", "sigmoid") else 6.0
         self.n_iter_ = self.t_ = 0
-        self.out_activation_ = self._output_activation()
         self.n_layers_ = len(units)
         self.coefs_, self.intercepts_ = [], []
         for n_in, n_out in itertools.pairwise(units):
             bound = math.sqrt(factor / (n_in + n_out))
             self.coefs_.append(rng.uniform(-bound, bound, (n_in, n_out)).astype(dtype))
             self.intercepts_.append(rng.uniform(-bound, bound, n_out).astype(dtype))
-        self.__dict__.pop("_optimizer_state", None)
-        self.__dict__.pop("loss_curve_", None)
-        self.__dict__.pop("_engine", None)
+        for name in ("_optimizer_state", "_engine", *_OF_CURVES):
+            self.__dict__.pop(name, None)
 
     def _begin_curves(self) -> None:
         """Empty curves, where there are none, or those of fits that watched something else."""
@@ -112,14 +120,14 @@ class BaseMLP(BaseEstimator):
         self.best_validation_score_ = -math.inf if stops else None
         self.best_loss_ = None if stops else math.inf
 
-    def _check_units(self, n_features: int, n_outputs: int) -> None:
-        """InputError where a warm start meets parameters of another shape."""
+    def _check_units(self, n_features: int, n_outputs: int, what: str) -> None:
+        """InputError where a warm start or partial_fit meets parameters of another shape."""
         wanted = [n_features, *hidden_sizes(self), n_outputs]
         found = [np.shape(self.coefs_[0])[0], *(np.shape(array)[-1] for array in self.coefs_)]
         if wanted != found:
             raise InputError(
-                f"warm_start: expected the widths {found} of the parameters that are there; got {wanted}; fit with "
-                "warm_start=False, or keep hidden_layer_sizes and the number of outputs"
+                f"{what}: expected the widths {found} of the parameters that are there; got {wanted}; fit anew with "
+                "warm_start=False, or keep hidden_layer_sizes, loss and the number of outputs"
             )
 
     def _can_fit_partially(self) -> bool:
@@ -188,3 +196,14 @@ class BaseMLP(BaseEstimator):
         if engine is not None and (optimizer := engine.state()) is not None:
             state["_optimizer_state"] = optimizer
         return state
+
+
+def _random(random_state: Any) -> np.random.RandomState:
+    """The stream of random numbers; InputError for what is no seed of one."""
+    try:
+        made: np.random.RandomState = check_random_state(random_state)
+    except ValueError:
+        raise InputError(
+            f"random_state: expected None, an integer of 0 to 2**32 - 1, or a RandomState; got {random_state!r:.80}"
+        ) from None
+    return made

@@ -130,7 +130,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         plain = "softmax_cross_entropy" if self._output_activation() == "softmax" else "binary_cross_entropy"
         return find_loss(self._losses[self.loss] or plain)
 
-    def _reporter(self, targets: npt.NDArray[Any]) -> Report:
+    def _reporter(self, targets: npt.NDArray[Any], weights: Any) -> Report:
         return lambda loss, penalty: loss + penalty
 
     # ---- what users call

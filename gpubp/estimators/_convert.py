@@ -8,6 +8,8 @@ import numpy as np
 
 from gpubp.errors import ConfigError, InputError
 
+from ._engine import RATES
+
 _ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 _PRIVATE = ("_label_binarizer", "_no_improvement_count")
 
@@ -24,11 +26,7 @@ def from_sklearn(kind: type[Any], fitted: Any, new: dict[str, Any]) -> Any:
     _copy_fitted(fitted, made)
     optimizer = getattr(fitted, "_optimizer", None)
     if optimizer is not None:
-        groups = [
-            list(getattr(optimizer, name)) for name in ("ms", "vs", "velocities") if hasattr(optimizer, name)
-        ]
-        scale = 1.0 if fitted.solver == "adam" else optimizer.learning_rate / fitted.learning_rate_init
-        made._optimizer_state = {"slots": groups, "steps": int(getattr(optimizer, "t", 0)), "scale": scale}
+        made._optimizer_state = _state(optimizer, fitted)
     return made
 
 
@@ -89,24 +87,38 @@ def _fold(made: Any, state: dict[str, Any]) -> None:
     state.pop("_optimizer_state", None)
 
 
+def _state(optimizer: Any, fitted: Any) -> dict[str, Any]:
+    """What an engine resumes from, of scikit-learn's optimizer; it keeps the numbers that it was made with."""
+    adam = hasattr(optimizer, "ms")
+    own = {**vars(optimizer), "nesterovs_momentum": getattr(optimizer, "nesterov", fitted.nesterovs_momentum)}
+    slots = [list(own[name]) for name in ("ms", "vs", "velocities") if name in own]
+    return {
+        "solver": "adam" if adam else "sgd",
+        "rates": {name: own.get(name, getattr(fitted, name)) for name in RATES},
+        "slots": slots,
+        "steps": int(own.get("t", 0)),
+        "scale": 1.0 if adam else optimizer.learning_rate / optimizer.learning_rate_init,
+    }
+
+
 def _optimizer(made: Any, state: dict[str, Any]) -> Any:
     """scikit-learn's optimizer where ours stands."""
     from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
-    parameters = [*made.coefs_, *made.intercepts_]
-    if made.solver == "adam":
-        adam = AdamOptimizer(parameters, made.learning_rate_init, made.beta_1, made.beta_2, made.epsilon)
+    parameters, rates = [*made.coefs_, *made.intercepts_], state["rates"]
+    if state["solver"] == "adam":
+        adam = AdamOptimizer(parameters, *(rates[name] for name in RATES[:4]))
         (adam.ms, adam.vs), adam.t = state["slots"], state["steps"]
         return adam
     sgd = SGDOptimizer(
         parameters,
-        made.learning_rate_init,
+        rates["learning_rate_init"],
         made.learning_rate,
-        made.momentum,
-        made.nesterovs_momentum,
+        rates["momentum"],
+        rates["nesterovs_momentum"],
         made.power_t,
     )
     if state["slots"]:
         (sgd.velocities,) = state["slots"]
-    sgd.learning_rate = made.learning_rate_init * state["scale"]
+    sgd.learning_rate = rates["learning_rate_init"] * state["scale"]
     return sgd

@@ -23,6 +23,7 @@ from gpubp.training import Trainer
 from ._parameters import NAMES, clipping, dropout_rates
 
 Array = npt.NDArray[Any]
+RATES = ("learning_rate_init", "beta_1", "beta_2", "epsilon", "momentum", "nesterovs_momentum")
 _LOCK = threading.RLock()  # an engine is made by one thread
 
 
@@ -85,6 +86,7 @@ class Engine:
         self._names = [[n for n in self.net.parameters() if n.endswith(end)] for end in (".W", ".b")]
         self.trainer: Trainer | None = None
         self.steered = Steered(None)
+        self.rates: dict[str, Any] = {}  # of the trainer's optimizer
         self._settings: tuple[Any, ...] = ()  # of the trainer
         self.fetch()
 
@@ -117,15 +119,18 @@ class Engine:
 
     # training
 
-    def start(self, estimator: Any, loss: Any, rng: np.random.RandomState) -> Trainer:
-        """A new trainer, whose optimizer has seen nothing."""
+    def start(
+        self, estimator: Any, loss: Any, rng: np.random.RandomState, rates: dict[str, Any] | None = None
+    ) -> Trainer:
+        """A new trainer, whose optimizer has seen nothing; its numbers are the estimator's, or those of `rates`."""
         self.steered, self._settings = Steered(estimator.schedule), _settings(estimator)
+        self.rates = {name: getattr(estimator, name) for name in RATES} | (rates or {})
         # Masks of dropout take a seed from the stream, which is scikit-learn's where nothing is dropped.
         seed = int(rng.randint(2**31 - 1)) if any(self.key.dropout) else 0
         made: Any = Trainer(
             self.net,
             loss,
-            _optimizer(estimator),
+            _optimizer(estimator.solver, self.rates),
             l2=float(estimator.alpha),
             divide_penalty=True,
             schedule=self.steered,
@@ -141,8 +146,10 @@ class Engine:
         if self.trainer is not None and self._settings == _settings(estimator):
             return self.trainer
         state = self.state() or estimator.__dict__.pop("_optimizer_state", None)
-        self.start(estimator, loss, rng)
-        self.resume(state)
+        # As scikit-learn has it, an optimizer keeps the numbers that it began with.
+        kept = state is not None and state.get("solver") == estimator.solver
+        self.start(estimator, loss, rng, state["rates"] if state is not None and kept else None)
+        self.resume(state if kept else None)
         assert self.trainer is not None
         return self.trainer
 
@@ -153,7 +160,13 @@ class Engine:
         ops, names = self.net.backend, [*self._names[0], *self._names[1]]
         views = [self.net.views(slot) for slot in self.trainer.slots]
         slots = [[np.array(ops.to_host(named[name])) for name in names] for named in views]
-        return {"slots": slots, "steps": self.trainer.steps, "scale": self.steered.scale}
+        return {
+            "solver": self._settings[0],
+            "rates": self.rates,
+            "slots": slots,
+            "steps": self.trainer.steps,
+            "scale": self.steered.scale,
+        }
 
     def resume(self, state: dict[str, Any] | None) -> None:
         """Takes back what `state` gave, where the optimizer is still the same kind."""
@@ -222,16 +235,16 @@ def _settings(estimator: Any) -> tuple[Any, ...]:
     return (estimator.solver, float(estimator.alpha), estimator.loss, clip, id(schedule))
 
 
-def _optimizer(estimator: Any) -> Optimizer:
+def _optimizer(solver: str, rates: dict[str, Any]) -> Optimizer:
     """scikit-learn's Adam and SGD."""
-    lr = float(estimator.learning_rate_init)
-    if estimator.solver == "adam":
-        betas = (float(estimator.beta_1), float(estimator.beta_2))
-        return Adam(lr, betas=betas, eps=float(estimator.epsilon), epsilon_hat=True)
-    momentum = float(estimator.momentum)
+    lr = float(rates["learning_rate_init"])
+    if solver == "adam":
+        betas = (float(rates["beta_1"]), float(rates["beta_2"]))
+        return Adam(lr, betas=betas, eps=float(rates["epsilon"]), epsilon_hat=True)
+    momentum = float(rates["momentum"])
     if momentum == 1:
         raise ConfigError(
             "momentum: expected a number below 1; got 1, with which nothing slows down; take 0.99"
         )
-    nesterov = bool(estimator.nesterovs_momentum) and momentum > 0
+    nesterov = bool(rates["nesterovs_momentum"]) and momentum > 0
     return SGD(lr, momentum=momentum, nesterov=nesterov, step_velocity=momentum > 0)

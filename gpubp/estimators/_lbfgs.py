@@ -17,7 +17,7 @@ def fit_lbfgs(estimator: Any, engine: Engine, data: tuple[Any, Any, Any]) -> Non
     from scipy.optimize import minimize
     from sklearn.exceptions import ConvergenceWarning
 
-    net, report = engine.net, estimator._reporter(data[1])
+    net, report = engine.net, estimator._reporter(data[1], data[2])
     objective = Objective(net, estimator._engine_loss(), *data, l2=float(estimator.alpha))
     seen = 0
 

@@ -102,7 +102,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         # As scikit-learn has it, summed over the outputs.
         return replace(found, mean_over_outputs=False) if self.loss == "poisson" else found
 
-    def _reporter(self, targets: npt.NDArray[Any]) -> Report:
+    def _reporter(self, targets: npt.NDArray[Any], weights: Any) -> Report:
         """scikit-learn reports squared errors as means over outputs, and the Poisson deviance with the part of y."""
         if self.loss == "squared_error":
             return lambda loss, penalty: loss / self.n_outputs_ + penalty
@@ -110,7 +110,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             from scipy.special import xlogy
 
             y = np.asarray(targets, np.float64)
-            own = float((xlogy(y, y) - y).sum(axis=1).mean())
+            own = float(np.average((xlogy(y, y) - y).sum(axis=1), weights=weights))
             return lambda loss, penalty: loss + own + penalty
         return lambda loss, penalty: loss + penalty
 

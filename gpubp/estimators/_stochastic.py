@@ -31,10 +31,13 @@ def fit_stochastic(estimator: Any, engine: Engine, data: Data, rng: np.random.Ra
     held_out, watched = None, {}
     if estimator.early_stopping:
         data, held_out = _split(estimator, engine, data, rng)
-        watched = {"report_held": estimator._reporter(held_out[1]), "score": scorer(estimator, held_out)}
+        watched = {
+            "report_held": estimator._reporter(held_out[1], held_out[2]),
+            "score": scorer(estimator, held_out),
+        }
     x, y, w = data
     n = int(x.shape[0])
-    watch = Watch(estimator, engine, n, estimator._reporter(y), **watched)
+    watch = Watch(estimator, engine, n, estimator._reporter(y, w), **watched)
     estimator.n_iter_ = 0
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # of a score that overflows: it is -inf then
@@ -109,7 +112,7 @@ def fit_once(estimator: Any, engine: Engine, data: Data, rng: np.random.RandomSt
     }
     trainer.epoch += 1
     estimator.n_iter_ = 0
-    Watch(estimator, engine, n, estimator._reporter(y))(trainer, row)
+    Watch(estimator, engine, n, estimator._reporter(y, w))(trainer, row)
 
 
 def _batch_size(estimator: Any, n: int) -> int:

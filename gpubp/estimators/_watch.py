@@ -41,7 +41,7 @@ class Watch:
             sys.stdout.isatty()
         )  # whether the trainer shows a bar, so that lines of ours would be in its way
         self._prints = bool(estimator.verbose) and not self.bar
-        self._rate = float(estimator.learning_rate_init)
+        self._rate = float(engine.rates["learning_rate_init"])
         self._best: Any = self._parameters() if score is not None else None
 
     def __call__(self, trainer: Trainer, row: Row) -> bool:

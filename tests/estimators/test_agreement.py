@@ -1,5 +1,6 @@
 """Fits agree with scikit-learn's to rounding: parameters, curves, epochs, whatever the solver and the targets."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -124,6 +125,15 @@ def test_poisson_agrees(shape):
     np.testing.assert_allclose(mine.predict(X), other.predict(X), rtol=1e-9)
 
 
+@pytest.mark.parametrize("options", [{"solver": "lbfgs"}, {"solver": "adam"}, {"early_stopping": True}])
+def test_weighted_poisson_losses_agree(options):
+    y = rng.poisson(2.0, (90, 2))
+    mine, other = both("poisson", X, y, W, loss="poisson", activation="tanh", batch_size="auto", **options)
+    np.testing.assert_allclose(
+        mine.loss_, other.loss_, rtol=1e-6 if options.get("solver") == "lbfgs" else 1e-9
+    )
+
+
 def test_float32_fits_stay_in_float32_and_agree():
     mine, other = both("multiclass", X.astype(np.float32), CLASSES["multiclass"])
     assert_agree(mine, other, 2e-4)
@@ -170,6 +180,44 @@ def test_changed_parameters_count_in_the_next_partial_fit():
     for estimator in (first, other):
         estimator.set_params(alpha=10.0).partial_fit(X, NUMBERS["one"])
     assert_agree(first, other, 1e-11)
+
+
+@pytest.mark.parametrize("options", [{}, {"solver": "sgd", "learning_rate": "invscaling"}])
+def test_an_optimizer_keeps_the_rates_that_it_began_with(options):
+    y = NUMBERS["one"]
+    changes = {"learning_rate_init": 0.3, "beta_1": 0.1, "momentum": 0.2, "alpha": 1.0}
+    pairs = [both("one", X, y, **options)]
+    first, second = pairs[0]
+    pairs.append((copy.deepcopy(first), copy.deepcopy(second)))
+    pairs.append((type(first).from_sklearn(second, device="cpu"), copy.deepcopy(second)))
+    pairs.append((first.to_sklearn(), copy.deepcopy(second)))
+    for mine, other in pairs:
+        for estimator in (mine, other):
+            estimator.set_params(**changes).partial_fit(X, y).partial_fit(X, y)
+        assert_agree(mine, other, 1e-11)
+
+
+def test_a_refit_leaves_nothing_of_the_last_fit():
+    mine, _ = both("one", X, NUMBERS["one"], early_stopping=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mine.set_params(early_stopping=False).fit(X, NUMBERS["one"])
+        other = both("one", X, NUMBERS["one"])[1]
+        assert_agree(mine, other, 1e-11)
+        assert mine.validation_scores_ is mine.validation_loss_curve_ is mine.best_validation_score_ is None
+        mine.set_params(solver="lbfgs").fit(X, NUMBERS["one"])
+    for name in ("loss_curve_", "best_loss_", "validation_scores_", "validation_loss_curve_"):
+        assert not hasattr(mine, name)
+
+
+def test_predictions_are_of_the_loss_that_was_trained_last():
+    y = NUMBERS["one"] ** 2
+    mine, _ = both("one", X, y, warm_start=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mine.set_params(loss="poisson").fit(X, y)
+    assert mine.out_activation_ == "exp"
+    assert (mine.predict(X) > 0).all()
 
 
 def test_partial_fit_keeps_its_recordings():
