@@ -49,8 +49,10 @@ def on_gpu(value: Any) -> bool:
     """Whether an array lies on a GPU: CuPy's do, and whatever else shows its address by __cuda_array_interface__."""
     try:
         return hasattr(value, "__cuda_array_interface__")
-    except RuntimeError:  # a tensor on a GPU that refuses to show it
-        return True
+    except (
+        RuntimeError
+    ):  # a tensor that refuses to show it: one on a GPU with a gradient, a sparse one anywhere
+        return bool(getattr(value, "is_cuda", True))
 
 
 def type_name(value: Any) -> str:

@@ -24,6 +24,8 @@ def features(estimator: Any, x: Any, *, reset: bool, y: Any = None, **checks: An
     from sklearn.utils.validation import validate_data
 
     x = tensor(x, "X")
+    if hasattr(x, "collect_schema") and not hasattr(x, "shape"):
+        raise InputError(f"X: expected rows; got {type_name(x)}, a query that has not run; collect() it")
     if on_gpu(x):
         y = None if y is None else host(estimator, y, "y")
         return _of_gpu(estimator, x, reset), None if y is None else _targets_alone(estimator, y, checks)
@@ -34,12 +36,21 @@ def features(estimator: Any, x: Any, *, reset: bool, y: Any = None, **checks: An
             return validate_data(estimator, x, **options), None
         y = y if y is None else host(estimator, y, "y")
         return tuple(validate_data(estimator, x, y, **options, **checks))
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         _explain_columns(x, error)
-        first, *more = str(error).splitlines()
-        if more and "contains NaN" in first:  # the rest names estimators of scikit-learn
-            raise InputError(f"{first} Expected finite values; impute them, or drop such rows") from None
+        _shorten(error)
         raise
+
+
+def _shorten(error: Exception) -> None:
+    """InputError of one line for those messages of scikit-learn's that print the data, or name its estimators."""
+    first, *more = str(error).splitlines()
+    if more and "contains NaN" in first:
+        raise InputError(f"{first} Expected finite values; impute them, or drop such rows") from None
+    if more and first.startswith("Expected 2D array"):
+        raise InputError(f"{first.rstrip(':')}. {more[-1]}") from None
+    if more and first.startswith("Complex data"):
+        raise InputError(f"{first}: expected real numbers; pass their real part") from None
 
 
 def host(estimator: Any, values: Any, name: str) -> Any:
@@ -69,6 +80,9 @@ def sample_weights(estimator: Any, weights: Any, n: int, dtype: np.dtype[Any]) -
         return None
     given = host(estimator, weights, "sample_weight")
     try:
+        given = np.asarray(given)
+        if given.dtype.kind == "c":  # NumPy would drop the imaginary part
+            raise TypeError
         array = np.asarray(given, dtype)
     except (TypeError, ValueError):
         raise InputError(
@@ -133,19 +147,28 @@ def _floats(x: Any) -> tuple[Any, ...]:
 def _check_columns(x: Any) -> None:
     """InputError where two columns of a frame have one name."""
     names = list(getattr(x, "columns", ())) if hasattr(x, "columns") and hasattr(x, "iloc") else []
-    if names and len(set(names)) < len(names) and all(isinstance(name, str) for name in names):
-        twice = sorted({name for name in names if names.count(name) > 1})
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1}, key=str)
         raise InputError(
             f"X: expected columns with names of their own; got {_listed(twice)} twice; rename them"
         )
 
 
-def _explain_columns(x: Any, error: ValueError) -> None:
+def _explain_columns(x: Any, error: Exception) -> None:
     """InputError that names the columns of a frame that hold no numbers; nothing where that was not it."""
     dtypes = getattr(x, "dtypes", None)
     if dtypes is None or not hasattr(x, "columns"):
         return
-    text = [name for name, kind in zip(x.columns, dtypes, strict=False) if _is_text(kind)]
+    kinds = list(zip(x.columns, dtypes, strict=False))
+    dates = [
+        name for name, kind in kinds if str(kind).lower().startswith(("date", "time", "period", "duration"))
+    ]
+    if dates and isinstance(error, TypeError):
+        raise InputError(
+            f"X: expected numeric columns; got times in {_listed(dates)}; turn them into numbers first, days since "
+            "the first one for example"
+        ) from None
+    text = [name for name, kind in kinds if _is_text(kind)]
     if text and "convert" in str(error):
         raise InputError(
             f"X: expected numeric columns; got text in {_listed(text)}; encode them first, for example with "

@@ -17,8 +17,18 @@ Array = npt.NDArray[Any]
 def learn_classes(estimator: Any, y: Any) -> None:
     """Sets classes_ from the targets, or from a list of classes."""
     from sklearn.preprocessing import LabelBinarizer
+    from sklearn.utils.multiclass import check_classification_targets
 
-    estimator._label_binarizer = LabelBinarizer().fit(y)
+    try:
+        check_classification_targets(y)
+        estimator._label_binarizer = LabelBinarizer().fit(y)
+    except (TypeError, ValueError):
+        kinds = sorted({type(label).__name__ for label in np.ravel(y)}) if y.dtype == object else []
+        if len(kinds) < 2:
+            raise
+        raise InputError(
+            f"y: expected labels of one type; got {' and '.join(kinds)}; make all of them strings, or all numbers"
+        ) from None
     estimator.classes_ = estimator._label_binarizer.classes_
 
 
@@ -109,6 +119,10 @@ def class_weights(estimator: Any, targets: Array, *, incremental: bool) -> Array
     else:
         share = _of_dict(given, classes)
     weights: Array = share[codes]
+    if not weights.any():
+        raise InputError(
+            f"class_weight: expected a weight above zero for a class of y; got {given!r}; weigh at least one"
+        )
     return weights
 
 

@@ -150,6 +150,54 @@ def test_frames_with_text_and_with_a_name_twice_are_refused():
     assert_one_line(error)
 
 
+def test_frames_that_hold_no_numbers_are_refused():
+    pandas = pytest.importorskip("pandas")
+    days = pandas.date_range("2020-01-01", periods=len(X))
+    frame = pandas.DataFrame(X, columns=NAMES)
+    for column in (days, days.tz_localize("UTC")):
+        with pytest.raises(InputError, match="X: expected numeric columns; got times in 'day'") as error:
+            classifier().fit(frame.assign(day=column), Y)
+        assert_one_line(error)
+    with pytest.raises(
+        InputError, match="X: expected columns with names of their own; got '1' twice"
+    ) as error:
+        classifier().fit(pandas.DataFrame(X, columns=[1, 1, 2, 3]), Y)
+    assert_one_line(error)
+
+
+def test_a_query_of_polars_is_refused():
+    polars = pytest.importorskip("polars")
+    with pytest.raises(InputError, match=r"X: expected rows; got polars.LazyFrame.*collect\(\) it"):
+        classifier().fit(polars.DataFrame(X, schema=NAMES).lazy(), Y)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+def test_a_sparse_tensor_is_refused_for_what_it_is():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(
+        InputError, match=r"X: expected an array that NumPy takes; got torch\.Tensor"
+    ) as error:
+        classifier().fit(torch.from_numpy(X).to_sparse_csr(), Y)
+    assert_one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (X[0], Y, "Expected 2D array, got 1D array instead. Reshape your data"),
+        (3.0, Y, "Expected 2D array, got scalar array instead. Reshape your data"),
+        (X + 1j, Y, "Complex data not supported: expected real numbers"),
+        (X, np.array([1, "a"] * 30, object), "y: expected labels of one type; got int and str"),
+        (X, X[:, 0], "Unknown label type: continuous"),
+    ],
+    ids=["row", "scalar", "complex", "labels", "continuous"],
+)
+def test_messages_do_not_print_the_data(x, y, message):
+    with pytest.raises(ValueError, match=message) as error:
+        classifier().fit(x, y)
+    assert_one_line(error)
+
+
 def test_mixed_dtypes_become_float64():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": [1, 2, 3, 4], "b": [True, False, True, False], "c": [0.5, 1, 2, 3]})
@@ -180,6 +228,7 @@ def test_classes_that_partial_fit_has_not_seen_are_named():
         ({7: 1.0}, "class_weight: expected classes among [0, 1, 2]; got 7"),
         ({0: -1.0}, "class_weight: class 0: expected a number of at least 0; got -1.0"),
         ("even", "class_weight: expected None, a dict or 'balanced'; got 'even'"),
+        ({0: 0, 1: 0, 2: 0}, "class_weight: expected a weight above zero for a class of y"),
     ],
 )
 def test_class_weights_are_checked(given, message):
@@ -230,6 +279,7 @@ def test_balanced_weights_need_all_examples():
             {"solver": "sgd", "learning_rate": "adaptive", "schedule": "cosine"},
             "schedule: expected learning_rate='con",
         ),
+        ({"random_state": -1}, "random_state: expected None, an integer of 0 to 2.*; got -1"),
         ({"solver": "sgd", "momentum": 1}, "momentum: expected a number below 1"),
     ],
 )
@@ -249,7 +299,7 @@ def test_a_gpu_that_is_not_there_is_an_error():
 
 @pytest.mark.parametrize(
     "w",
-    [np.ones(59), np.ones((60, 1, 1)), -np.ones(60), np.zeros(60), ["a"] * 60],
+    [np.ones(59), np.ones((60, 1, 1)), -np.ones(60), np.zeros(60), ["a"] * 60, np.full(60, 1 + 1j)],
     ids=lambda w: str(np.shape(w)),
 )
 def test_bad_sample_weights_are_one_line(w):
