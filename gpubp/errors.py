@@ -9,6 +9,10 @@ from collections.abc import Iterable
 class GpubpError(Exception):
     """Base of every error that gpubp raises on purpose; the command line prints it without a traceback."""
 
+    def saying(self, message: str) -> GpubpError:
+        """An error of this kind with another message, which says where or what has become of things."""
+        return type(self)(message)
+
 
 class InputError(GpubpError, ValueError):
     """An array, label or number that the call cannot take: wrong shape, dtype, range, or not finite."""
@@ -23,6 +27,9 @@ class EntryError(InputError):
 
     def __str__(self) -> str:
         return self._text(f"row {self.index[0]}")
+
+    def saying(self, message: str) -> InputError:
+        return InputError(message)
 
     def at(self, row: str) -> InputError:
         """The same where the array was a part of something larger, in which its row is called `row`."""
@@ -53,8 +60,14 @@ class DeviceMemoryError(DeviceError):
     """A GPU that is out of memory: `needed` and `free` bytes, and what the arrays of gpubp held then, `allocated`."""
 
     def __init__(self, message: str, needed: int, free: int, allocated: int) -> None:
-        super().__init__(message)
+        super().__init__(message, needed, free, allocated)  # all of it, so that a pickle holds it
         self.needed, self.free, self.allocated = needed, free, allocated
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def saying(self, message: str) -> DeviceMemoryError:
+        return DeviceMemoryError(message, self.needed, self.free, self.allocated)
 
 
 class NumericalError(GpubpError, ArithmeticError):

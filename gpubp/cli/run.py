@@ -153,7 +153,7 @@ def naming(source: str) -> Iterator[None]:
     try:
         yield
     except (InputError, DataError) as error:
-        raise type(error)(f"{source}: {error}") from None
+        raise error.saying(f"{source}: {error}") from None
 
 
 def load_run(run: str | Path, device: str | None = None) -> tuple[Path, Trainer, Run]:

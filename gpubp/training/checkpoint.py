@@ -92,7 +92,7 @@ def load(path: str | Path, device: str = "auto") -> tuple[Trainer, Tensors, dict
     except StorageError as error:
         raise StorageError(f"{path}: {error}; the file is damaged or was changed") from error
     except GpubpError as error:
-        raise type(error)(f"{path}: {error}") from error
+        raise error.saying(f"{path}: {error}") from error
     extra = {name[len(EXTRA) :]: array for name, array in tensors.items() if name.startswith(EXTRA)}
     texts = {name[len(EXTRA) :]: text for name, text in metadata.items() if name.startswith(EXTRA)}
     return trainer, extra, texts

@@ -81,7 +81,7 @@ class Windows:
             coming.result()
         except (DataError, InputError) as error:
             at = f"the weights are those after training step {self.trainer.steps}"
-            raise type(error)(f"{str(error).rstrip('.')}; {at}") from None
+            raise error.saying(f"{str(error).rstrip('.')}; {at}") from None
 
     @contextmanager
     def _left(self) -> Iterator[None]:

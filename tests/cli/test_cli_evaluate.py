@@ -21,7 +21,7 @@ def classifier(gpubp, flowers_csv):
 
 def test_classes_have_precision_recall_and_support(gpubp, classifier, flowers_csv):
     out = gpubp("evaluate", classifier, flowers_csv).out
-    found = [row[0] for row in csv.reader(gpubp("predict", classifier, flowers_csv).out.splitlines()[1:])]
+    found = [row[1] for row in csv.reader(gpubp("predict", classifier, flowers_csv).out.splitlines()[1:])]
     truth = [line.rpartition(",")[2] for line in flowers_csv.read_text().splitlines()[1:]]
     expected = classification_report(truth, found, output_dict=True, zero_division=np.nan)
     lines = out[out.index("class ") :].splitlines()[1:]

@@ -87,7 +87,7 @@ def test_predictions_into_a_pipe_that_closes(gpubp, flowers_csv, tmp_path):
     lines = flowers_csv.read_text().splitlines()
     (tmp_path / "long.csv").write_text("\n".join([lines[0]] + lines[1:] * 500) + "\n")
     process = start("predict", "r", "long.csv", cwd=tmp_path)
-    assert process.stdout.readline().startswith("prediction,")
+    assert process.stdout.readline().startswith("row,prediction,")
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()
@@ -110,7 +110,7 @@ def test_training_goes_on_without_standard_output(flowers_csv, tmp_path):
         assert metadata["epoch"] == "2"
     output = ("predict", "a", flowers_csv, "-o", "p.csv")
     assert in_shell(output, ">&-", tmp_path) == (0, "", "")
-    assert (tmp_path / "p.csv").read_text().startswith("prediction,")
+    assert (tmp_path / "p.csv").read_text().startswith("row,prediction,")
 
 
 @posix
