@@ -79,14 +79,15 @@ def _trainer(ops: Backend, run: Wanted) -> Trainer:
 
 
 def _train(trainer: Trainer, run: Wanted) -> None:
-    """One step from a batch, and one epoch of two batches."""
+    """One step from a batch, one from an example, whose products are small, and one epoch of two batches."""
     rng = np.random.default_rng(0)
     x = 0.01 * rng.standard_normal((2 * BATCH, N_IN), np.float32)
     labels = rng.integers(0, N_OUT, 2 * BATCH)
     one_hot = np.eye(N_OUT, dtype=np.float32)[labels]
     both = LOSSES[run.loss].softmax
     for y in (labels, one_hot) if both else (one_hot,):
-        trainer.step(x[:BATCH], y[:BATCH])
+        for n in (BATCH, 1):
+            trainer.step(x[:n], y[:n])
         weights = np.ones(2 * BATCH, np.float32)
         trainer.fit(x, y, epochs=1, batch_size=BATCH, validation=(x, y), sample_weight=weights)
 
