@@ -19,10 +19,10 @@ def fit_lbfgs(estimator: Any, engine: Engine, data: tuple[Any, Any, Any]) -> Non
 
     net, report = engine.net, estimator._reporter(data[1], data[2])
     objective = Objective(net, estimator._engine_loss(), *data, l2=float(estimator.alpha))
-    seen = 0
+    seen, asked = 0, False  # asked: whether a callback ended it
 
     def after(intermediate_result: Any) -> None:
-        nonlocal seen
+        nonlocal seen, asked
         seen += 1
         penalty = objective.penalty(intermediate_result.x)
         row = {"epoch": seen, "loss": report(intermediate_result.fun - penalty, penalty)}
@@ -32,7 +32,8 @@ def fit_lbfgs(estimator: Any, engine: Engine, data: tuple[Any, Any, Any]) -> Non
             objective.set(intermediate_result.x)
             engine.publish(estimator)
             answers = [callback(estimator, row) for callback in estimator.callbacks]
-            if any(answer is True for answer in answers):
+            asked = any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
+            if asked:
                 raise StopIteration
 
     watched = after if estimator.verbose or estimator.callbacks else None
@@ -43,7 +44,7 @@ def fit_lbfgs(estimator: Any, engine: Engine, data: tuple[Any, Any, Any]) -> Non
     penalty = objective.penalty(result.x)
     estimator.n_iter_ = min(int(result.nit), estimator.max_iter)
     estimator.loss_ = report(result.fun - penalty, penalty)
-    if not result.success:
+    if not result.success and not asked:
         warnings.warn(
             f"lbfgs failed to converge after {estimator.n_iter_} iteration(s) (status={result.status}): "
             f"{result.message}; increase max_iter or max_fun, or scale the data",

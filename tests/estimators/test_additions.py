@@ -99,6 +99,17 @@ def test_a_callback_sees_every_epoch_and_may_end_training():
     assert len(seen) == 3
 
 
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+def test_a_callback_that_ends_lbfgs_is_no_failure():
+    for answer in (True, np.True_):
+        ended = classifier(
+            solver="lbfgs",
+            max_iter=50,
+            callbacks=[lambda e, row, answer=answer: row["epoch"] == 3 and answer],
+        )
+        assert ended.fit(X, MANY).n_iter_ == 3
+
+
 def test_early_stopping_keeps_a_validation_curve():
     fitted = classifier(early_stopping=True, max_iter=7).fit(X, MANY)
     assert len(fitted.validation_loss_curve_) == len(fitted.validation_scores_) == 7
