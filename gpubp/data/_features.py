@@ -13,7 +13,7 @@ from gpubp.data._columns import Wanted
 from gpubp.data._idx import read_idx_images
 from gpubp.data._large import npy_rows
 from gpubp.data._named import named_set
-from gpubp.data._source import TABLES, Source, resolve
+from gpubp.data._source import TABLES, Source, check_stream, resolve
 from gpubp.data._table import Kind, Table
 from gpubp.data._tables import read_rows
 from gpubp.data.blockwise import Blocks
@@ -72,6 +72,7 @@ def load_rows(
     kinds, from the encoder of a trained run, say how to read the columns; x is a Table, or Blocks, as in `load`.
     """
     kind, path, _ = resolve(source, pair=False)
+    check_stream(kind, source, stream)
     if kind in TABLES:
         columns = Wanted(feature_names=feature_names, kinds=kinds, id=id, n_features=n_features)
         table, id_name, ids = read_rows(kind, path, columns)

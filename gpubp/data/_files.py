@@ -46,9 +46,9 @@ def damaged(path: Path, error: Exception) -> DataError:
         )
     if "pickle" in text:
         text = "it does not start as one"
-    return DataError(
-        f"{path}: expected a NumPy {path.suffix} file, got a damaged one ({text}); save it again."
-    )
+    kind = path.suffix if path.suffix in (".npy", ".npz") else ".npy"
+    got = "a damaged one" if kind == path.suffix else "another one"
+    return DataError(f"{path}: expected a NumPy {kind} file, got {got} ({text}); save it again.")
 
 
 def listing(names: Iterable[object], limit: int = 8) -> str:

@@ -15,7 +15,7 @@ from gpubp.data._dataset import Dataset, Task
 from gpubp.data._idx import labels_beside, read_idx_images, read_idx_labels
 from gpubp.data._large import npy_rows
 from gpubp.data._named import named_set
-from gpubp.data._source import TABLES, Source, resolve
+from gpubp.data._source import TABLES, Source, check_stream, resolve
 from gpubp.data._table import Kind, Table
 from gpubp.data._tables import table_set
 from gpubp.data._targets import checked_task, encode
@@ -54,7 +54,7 @@ def load(
     names columns to read as categories though they hold numbers, drop those to leave out.
 
     With `stream` the features of .npy files are read block by block, and x is `Blocks`; with None where the file is
-    larger than a quarter of the free memory. Targets are held.
+    larger than a quarter of the free memory. Targets are held. Other sources are held as a whole, and refuse `stream`.
 
     task None is inferred: see `infer_task`. classes, from a trained run, are the labels to encode with; a
     label that is not among them is an InputError. feature_names and kinds, from its encoder, pick the columns and say
@@ -64,6 +64,7 @@ def load(
     """
     wanted = checked_task(task, classes)
     kind, path, y_path = resolve(source)
+    check_stream(kind, source, stream)
     if kind in TABLES:
         columns = Wanted(target, drop, categorical, feature_names, kinds)
         data = _plain(table_set(kind, path, columns, wanted, classes), typed)

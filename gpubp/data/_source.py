@@ -22,6 +22,15 @@ def named_columns(source: Source) -> bool:
     return _kind(Path(os.fspath(source))) in TABLES
 
 
+def check_stream(kind: str, source: Source, stream: bool | None) -> None:
+    """ConfigError where a source that is read as a whole was to be read block by block."""
+    if stream and kind != "npy":
+        raise ConfigError(
+            f"stream: expected an .npy file, got {os.fspath(source)!r}, which is read as a whole; "
+            "leave stream out, or save the features as .npy."
+        )
+
+
 def _kind(path: Path) -> str:
     """The ending of a file, in lower case."""
     return path.suffix.lower().lstrip(".").replace("pq", "parquet")

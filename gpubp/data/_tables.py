@@ -32,7 +32,8 @@ def table_set(
         def place(row: int) -> str:
             return f"row {row}, column {names[0]!r}"
 
-    y, found, labels = encode(y, task=task, classes=classes, source=str(path), place=place)
+    name = f"column {names[0]!r}"
+    y, found, labels = encode(y, task=task, classes=classes, source=str(path), place=place, name=name)
     return Dataset(path.stem, table, y, found, labels, table.names, names)
 
 

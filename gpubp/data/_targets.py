@@ -63,12 +63,18 @@ def infer_task(y: Array) -> Task:
 
 
 def encode(
-    y: Array, *, task: Task | None, classes: Sequence[Any] | None, source: str, place: Place
+    y: Array,
+    *,
+    task: Task | None,
+    classes: Sequence[Any] | None,
+    source: str,
+    place: Place,
+    name: str = "y",
 ) -> tuple[Array, Task, Classes | None]:
     """(y, task, classes): int64 labels (n,) that index classes, or floats (n, n_outputs) and no classes.
 
     y has shape (n,), (n, 1) or (n, n_outputs). A label that is not among the given classes is an
-    InputError; every other fault is a DataError that names the source.
+    InputError; every other fault is a DataError that names the source, and the whole of y by `name`.
     """
     if y.ndim not in (1, 2) or y.dtype.kind not in "biufUS" or y.size == 0:
         raise DataError(
@@ -89,9 +95,10 @@ def encode(
     if classes is not None:
         return _coded(distinct, codes, classes, source, place), chosen, tuple(classes)
     if len(distinct) < 2:
+        more = "" if isinstance(distinct[0], str) else ", or use task='regression' for numbers"
         raise DataError(
-            f"{source}: y: expected at least two classes, got only {quoted(distinct[0])}; "
-            "add rows of another class, or use task='regression' for numbers."
+            f"{source}: {name}: expected at least two classes, got only {quoted(distinct[0])}; "
+            f"add rows of another class{more}."
         )
     return codes, chosen, distinct
 

@@ -150,6 +150,20 @@ def test_what_cannot_be_read_by_rows(refused, flowers_npy, flowers, tmp_path):
     refused("train", flowers_npy, "--stream", naming="X.npy: expected a NumPy .npy file, got a damaged one")
 
 
+def test_a_table_is_not_read_by_blocks(refused, gpubp, flowers_npy, tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{i},{i * i / 7}\n" for i in range(40)))
+    expected = "stream: expected an .npy file, got 't.csv', which is read as a whole"
+    refused("train", "t.csv", "--stream", naming=expected)
+    assert gpubp("train", "t.csv", *OPTIONS, "--out", "run").code == 0
+    refused("evaluate", "run", "t.csv", "--stream", naming=expected)
+    refused("predict", "run", "t.csv", "--stream", naming=expected)
+
+
+def test_rows_of_one_number_name_their_file(refused, flowers_npy, flowers, tmp_path):
+    np.save(tmp_path / "X.npy", flowers[0][:, 0])
+    refused("train", flowers_npy, "--stream", naming="X.npy: x: expected shape (batch, n_in)")
+
+
 def test_bins_need_all_rows(refused, flowers_npy):
     refused(
         "train",

@@ -176,8 +176,11 @@ def test_numbers_whose_squares_do_not_fit_are_refused(write, number, column, nam
         ("a,b,c\n1,2,\n1,5,NA\n", ["column 'c'", "missing cells only"]),
         (b"\x7fELF\0\0\0,\0", ["t.csv"]),
         ("a,b\n1," + "9" * 200_000 + "\n", ["line 2", "field"]),
-        ("a,b\n1,only\n2,only\n", ["at least two classes", "'only'"]),
-        ("a,b\n1,7\n2,7\n", ["at least two classes", "7", "regression"]),
+        (
+            "a,b\n1,only\n2,only\n",
+            ["column 'b': expected at least two classes", "'only'; add rows of another class."],
+        ),
+        ("a,b\n1,7\n2,7\n", ["column 'b': expected at least two classes", "7", "regression"]),
     ],
 )
 def test_faults(write, text, words):

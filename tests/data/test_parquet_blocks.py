@@ -106,7 +106,7 @@ def test_it_trains_as_in_memory(write, limit):
         ({"b": [1] * 30 + [None] * 20}, {}, "row 30, column 'b': expected a number, got a missing one"),
         ({"b": ["x"] * 50}, {}, "column 'b': expected numbers, got values of type string"),
         ({}, {"target": "lable"}, "expected a column 'lable', got no such column .* did you mean 'label'"),
-        ({}, {"features": ["a", "zzz"]}, "expected a column 'zzz', got no such column"),
+        ({}, {"features": ["a", "zzz"]}, "expected a column 'zzz', got no such column .*; check the name"),
         ({}, {"target": ["label", "a", "b", "c", "weight"]}, "expected columns of features, got none"),
     ],
 )

@@ -25,16 +25,16 @@ class ArrayBlocks(Blocks):
         self._arrays = [None if a is None else rows_of(a, name) for name, a in arrays.items()]
         first = self._arrays[0]
         assert first is not None
+        self.name = str(x.path) if isinstance(x, NpyFile) else str(getattr(x, "filename", None) or "")
         if len(first.shape) != 2 or 0 in first.shape:
             raise InputError(
-                f"x: expected shape (batch, n_in) with rows and columns, got {first.shape}; "
-                "pass one row per example."
+                f"{self.name + ': ' if self.name else ''}x: expected shape (batch, n_in) with rows and columns, "
+                f"got {first.shape}; pass one row per example."
             )
         n, self.n_features = map(int, first.shape)
         for array, name in zip(self._arrays[1:], ("y", "sample_weight"), strict=True):
             if array is not None:
                 check_length(array.shape, name, n)
-        self.name = str(x.path) if isinstance(x, NpyFile) else str(getattr(x, "filename", None) or "")
         self.weighted = w is not None
         self.starts = starts_of(n, self.n_features * first.dtype.itemsize)
 

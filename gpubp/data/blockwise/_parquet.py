@@ -113,11 +113,13 @@ class ParquetBlocks(Blocks):
 
     def _check_name(self, name: str, header: list[str]) -> None:
         if header.count(name) != 1:
-            close = nearest(name, header)
-            hint = f"; did you mean {close!r}?" if close and name not in header else "; rename it."
-            got = "no such column" if name not in header else "several of them"
+            close = None if name in header else nearest(name, header)
+            got, cure = (
+                ("several of them", "rename it.") if name in header else ("no such column", "check the name.")
+            )
+            hint = f"did you mean {close!r}?" if close else cure
             raise DataError(
-                f"{self._path}: expected a column {name!r}, got {got} among {listing(header)}{hint}"
+                f"{self._path}: expected a column {name!r}, got {got} among {listing(header)}; {hint}"
             )
 
     @contextmanager
