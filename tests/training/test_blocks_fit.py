@@ -212,7 +212,7 @@ def test_evaluation_by_chunks(device, monkeypatch, loss, weighted, dtype):
     w = np.random.default_rng(1).random(150) if weighted else None
     trainer = trainer_of(loss, device, dtype)
     expected = trainer.evaluate(x, y, w)
-    monkeypatch.setattr("gpubp.network._CHUNK", 16)
+    monkeypatch.setattr("gpubp.network.forward._CHUNK", 16)
     monkeypatch.setattr(reading, "_SMALL", 0)
     found = trainer.evaluate(blocks(x, y, w))
     assert found.keys() == expected.keys()
@@ -222,7 +222,7 @@ def test_evaluation_by_chunks(device, monkeypatch, loss, weighted, dtype):
 
 def test_the_scores_of_a_constant_target(monkeypatch):
     trainer, x = trainer_of("mse"), data(50)[0]
-    monkeypatch.setattr("gpubp.network._CHUNK", 16)
+    monkeypatch.setattr("gpubp.network.forward._CHUNK", 16)
     assert trainer.evaluate(blocks(x, np.full((50, 3), 1e6)))["r2"] == 0.0
     assert trainer.evaluate(x, np.full((50, 3), 1e6))["r2"] == 0.0
 
@@ -252,7 +252,7 @@ def test_validation(monkeypatch, small):
 
 
 def test_chunks_are_bounded(monkeypatch):
-    monkeypatch.setattr("gpubp.network._CHUNK_BYTES", 160)
+    monkeypatch.setattr("gpubp.network.forward._CHUNK_BYTES", 160)
     most = []
     evaluate_loss = evaluation.evaluate_loss
     monkeypatch.setattr(

@@ -1,0 +1,124 @@
+"""The way forward: outputs for arrays of any length, by recorded passes where they repeat, and for blocks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpubp.backend.base import Array
+from gpubp.data import Blocks, Part, validate
+from gpubp.data.blockwise import Pour, as_blocks, read_checked
+
+from .parameters import Parameters
+
+_CHUNK = 4096  # rows that forward takes at once
+_CHUNK_BYTES = 64 * 2**20  # or so many bytes of them, where they are read
+_KEPT = 4  # numbers of rows whose recorded forward passes are kept,
+_KEPT_NUMBERS = 2**24  # with at most so many activations each
+
+
+class Forward(Parameters):
+    """a^k = g(a^(k-1) W^k + b^k), layer after layer, where nothing is kept for a way back."""
+
+    def __init__(self) -> None:
+        self._preparing = threading.Lock()
+        numbers = self.n_in + sum(layer.n_out for layer in self.layers)
+        self._most_rows = min(_CHUNK, _KEPT_NUMBERS // numbers)
+        self._prepared: dict[int, Callable[[Array], Array | None] | None] = {}
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that are taken through the layers at once where there are more: of wide inputs fewer."""
+        return max(1, min(_CHUNK, _CHUNK_BYTES // (self.n_in * self.dtype.itemsize)))
+
+    def forward(self, x: npt.ArrayLike | Blocks) -> Array:
+        """The output activations (batch, n_out) for x (batch, n_in). Safe from several threads at once.
+
+        Memory maps, sparse matrices and blocks are read in chunks. Raises InputError for a wrong shape, NaN, infinity
+        or values beyond the dtype.
+        """
+        done = self._replayed(x)
+        if done is not None:
+            return done
+        with self.backend.ordered():
+            blocks = as_blocks(x)
+            if blocks is not None:
+                return self._forward_blocks(blocks)
+            later = validate.Later()
+            checked = validate.features(self.backend.accept(x, "x"), self.n_in, self.dtype, later)
+            later.settle()
+            n = checked.shape[0]
+            if n <= _CHUNK:
+                return self._forward(checked)
+            outputs = self.backend.empty((n, self.n_out), self.dtype)
+            for start in range(0, n, _CHUNK):
+                part = checked[start : start + _CHUNK]
+                done = self._replayed(part)
+                self.backend.write(
+                    outputs[start : start + _CHUNK], self._forward(part) if done is None else done
+                )
+            return outputs
+
+    def _forward_blocks(self, blocks: Blocks) -> Array:
+        def check(part: Part) -> tuple[npt.NDArray[Any]]:
+            return (validate.features(part.x, self.n_in, self.dtype),)
+
+        prefix = f"{blocks.name}: " if blocks.name else ""
+        pour = Pour(read_checked(blocks, range(blocks.n_blocks), check, prefix))
+        outputs = self.backend.empty((len(blocks), self.n_out), self.dtype)
+        buffer, start = np.empty((min(self.rows_at_once, len(blocks)), self.n_in), self.dtype), 0
+        while n := pour.into([buffer]):
+            done = self._replayed(buffer[:n])
+            done = self._forward(buffer[:n]) if done is None else done
+            self.backend.write(outputs[start : start + n], done)
+            start += n
+        return outputs
+
+    def _replayed(self, x: Any) -> Array | None:
+        """`forward` of an array that needs no conversion, by its recording; None where there is none, or for bad x.
+
+        The second x of as many rows makes the recording: a first may stay the only one.
+        """
+        fits = type(x) is np.ndarray and x.dtype == self.dtype and x.ndim == 2 and x.flags.c_contiguous
+        if not fits or not x.flags.aligned or x.shape[1] != self.n_in or not 0 < len(x) <= self._most_rows:
+            return None
+        n = len(x)
+        if not self._preparing.acquire(blocking=False):  # another thread prepares: this one need not wait
+            return None
+        try:
+            if n not in self._prepared:
+                self._prepared = dict([*self._prepared.items(), (n, None)][-_KEPT:])
+                return None
+            prepared = self._prepared[n]
+            if prepared is None:
+                prepared = self.backend.prepare(self._forward, x.shape, self.dtype) or _never
+                self._prepared[n] = prepared
+        finally:
+            self._preparing.release()
+        return prepared(x)
+
+    def _forward(self, x: Array) -> Array:
+        ops, (*hidden, last) = self.backend, self.layers
+        a = self.to_storage(x)
+        for layer in hidden:
+            a, _ = layer.forward(ops, a, keep=False)
+        a, _ = ops.bias_activation(last.product(ops, a), last.b, last.activation, keep=False)
+        return a
+
+    def to_storage(self, x: Array) -> Array:
+        """x (batch, n) on the device, in the storage of its batch matrices."""
+        x = self.backend.to_device(x)
+        storage = self.backend.storage(self.dtype)
+        if x.dtype == storage:
+            return x
+        stored = self.backend.empty(x.shape, storage)
+        self.backend.cast(x, stored)
+        return stored
+
+
+def _never(x: Array) -> None:
+    """A recorded pass of a backend that has none."""

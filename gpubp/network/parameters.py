@@ -1,0 +1,120 @@
+"""The parameters of a network: every W and b in one flat buffer, and their gradients in another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpubp.backend import Backend
+from gpubp.backend.base import Array
+from gpubp.checks import generator
+from gpubp.data import validate
+from gpubp.errors import InputError
+from gpubp.initializers import default_for, initializer
+from gpubp.layers import Dense
+
+_ALIGNMENT = 16  # elements: each parameter starts at a multiple, and what fills the gaps stays 0
+
+
+class Parameters:
+    """Parameters and gradients of dense layers, which are bound to views of the buffers."""
+
+    layers: list[Dense]
+    dtype: np.dtype[Any]
+    backend: Backend
+
+    def _allocate(self) -> None:
+        """One flat buffer of parameters and one of gradients: matrices first, so that penalties see one range."""
+        shapes = {f"{k}.{n}": s for k, layer in enumerate(self.layers) for n, s in layer.shapes().items()}
+        names = sorted(shapes, key=lambda name: len(shapes[name]) < 2)  # stable: matrices, then vectors
+        starts, size = {}, 0
+        for name in names:
+            starts[name] = size
+            size += -(-int(np.prod(shapes[name])) // _ALIGNMENT) * _ALIGNMENT
+            if len(shapes[name]) == 2:
+                self.n_weights = size
+        self.flat, self.flat_gradients = (self.backend.zeros((size,), self.dtype) for _ in range(2))
+        # What products read: the parameters themselves, or a copy of them in the storage of the precision.
+        storage = self.backend.storage(self.dtype)
+        self.stored = None if storage == self.dtype else self.backend.zeros((size,), storage)
+        self._layout = {name: (starts[name], shape) for name, shape in shapes.items()}
+        self._parameters, self._gradients = self.views(self.flat), self.views(self.flat_gradients)
+        stored = self._parameters if self.stored is None else self.views(self.stored)
+        for k, layer in enumerate(self.layers):
+            views = [
+                {n: named[f"{k}.{n}"] for n in layer.shapes()}
+                for named in (self._parameters, self._gradients, stored)
+            ]
+            layer.bind(self.backend, *views)
+
+    def initialize(self, seed: int | None = None) -> None:
+        """Draws every W by its layer's initializer; biases become 0."""
+        rng = generator(seed)
+        with self.backend.ordered():
+            for k, layer in enumerate(self.layers):
+                draw = initializer(layer.initial or default_for(layer.activation.name))
+                self.backend.write(self._parameters[f"{k}.W"], draw(rng, (layer.n_in, layer.n_out)))
+                if layer.bias:
+                    self.backend.write(self._parameters[f"{k}.b"], np.zeros(layer.n_out))
+            self.store()
+
+    def store(self) -> None:
+        """Renews the copy that products read, after parameters were changed from outside; nothing where none is."""
+        if self.stored is not None:
+            with self.backend.ordered():
+                self.backend.cast(self.flat, self.stored)
+
+    def views(self, flat: Array) -> dict[str, Array]:
+        """Named views of a flat buffer laid out as the parameters: gradients, an optimizer's slot."""
+        return {n: flat[i : i + int(np.prod(s))].reshape(s) for n, (i, s) in self._layout.items()}
+
+    def parameters(self) -> dict[str, Array]:
+        """{"0.W": (n_in, n_out), "0.b": (n_out,), ...}: views of one flat buffer on the network's device."""
+        return dict(self._parameters)
+
+    def load_parameters(self, parameters: Mapping[str, npt.ArrayLike]) -> None:
+        """Copies values in, under the names of `parameters()`. InputError where a name, shape or value is wrong.
+
+        Nothing is changed unless everything fits.
+        """
+        if not isinstance(parameters, Mapping):
+            raise InputError(
+                f"parameters: expected a dict of arrays as parameters() gives; got {parameters!r:.60}"
+            )
+        missing, extra = set(self._parameters) - set(parameters), set(parameters) - set(self._parameters)
+        if missing or extra:
+            raise InputError(
+                f"parameters: expected {', '.join(self._parameters)}; missing {sorted(missing)}, "
+                f"unknown {sorted(extra)}"
+            )
+        checked, later = {}, validate.Later()
+        with self.backend.ordered():
+            for name, view in self._parameters.items():
+                what = f"parameter {name}"
+                given = self.backend.accept(parameters[name], what)
+                values = validate.numeric(given, what, str(view.shape), later=later)
+                if values.shape != view.shape:
+                    raise InputError(f"{what}: expected shape {view.shape}; got {values.shape}")
+                checked[name] = validate.converted(values, what, self.dtype, later)
+            later.settle()
+            for name, values in checked.items():
+                self.backend.write(self._parameters[name], values)
+            self.store()
+
+    @property
+    def n_in(self) -> int:
+        """Features of an input."""
+        return self.layers[0].n_in
+
+    @property
+    def n_out(self) -> int:
+        """Outputs."""
+        return self.layers[-1].n_out
+
+    @property
+    def n_parameters(self) -> int:
+        """Trainable numbers."""
+        return sum(view.size for view in self._parameters.values())
