@@ -16,6 +16,12 @@ settings.register_profile("gpubp", deadline=None)
 settings.load_profile("gpubp")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--long", action="store_true", help="the long form of the tests marked `durability`; tens of minutes"
+    )
+
+
 @pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
     """Every device in turn; what the whole engine does is tested on each that this machine has."""
