@@ -7,13 +7,11 @@ once; inside `capture()` they run at once and are also recorded, with every buff
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from threading import local
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,61 +19,17 @@ import numpy.typing as npt
 from gpubp.checks import on_gpu, type_name
 from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.activations import Activation
-from gpubp.kernels.dropout import threshold_of
 from gpubp.kernels.losses import Loss
 from gpubp.kernels.optimizers import Rule
 
+from .state import State as State
+from .terms import Array as Array
+from .terms import Drop as Drop
+from .terms import DType as DType
+from .terms import LaunchCost as LaunchCost
+from .terms import Memory as Memory
+from .terms import Recording as Recording
 from .window import Window
-
-Array = Any  # numpy.ndarray or cupy.ndarray
-DType = npt.DTypeLike
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes that a backend's arrays hold now, and the most they ever held."""
-
-    allocated: int
-    peak: int
-
-
-@dataclass(frozen=True)
-class LaunchCost:
-    """One launch of a recorded step: bytes read and written, floating-point operations, seconds (0 if untimed)."""
-
-    scope: str
-    name: str
-    read: int
-    written: int
-    flops: int
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Drop:
-    """Which numbers of a matrix dropout drops: a share `rate` of them, drawn from seed, layer and counters[STEP]."""
-
-    rate: float
-    seed: int
-    layer: int
-    counters: Array
-
-    @property
-    def numbers(self) -> tuple[int, int, int]:
-        """What kernels take beside the counters: seed, layer, and the least bits that keep a number."""
-        return self.seed, self.layer, threshold_of(self.rate)
-
-
-class Recording(Protocol):
-    """A recorded step. Its buffers live as long as it does."""
-
-    def replay(self, times: int = 1) -> int:
-        """Makes the launches again, `times` times; stops after a pass that set counters[STOPPED]. Passes begun."""
-        ...
-
-    def costs(self, repeats: int = 0) -> list[LaunchCost]:
-        """Every launch with its cost; with `repeats`, timed: the median. Timing runs the launches for real."""
-        ...
 
 
 class Backend(ABC):
@@ -306,42 +260,3 @@ class Backend(ABC):
     @abstractmethod
     def capture(self, state: State) -> AbstractContextManager[Recording]:
         """Records the operations made inside, by this thread, while they run."""
-
-
-def clipped_by(by_value: bool, by_norm: bool) -> str:
-    """What `Backend.clip` does, in the name of its launch."""
-    return " + ".join(name for name, given in (("value", by_value), ("norm", by_norm)) if given)
-
-
-class State:
-    """What the kernels of a training step share: counters, loss statistics, hyperparameters, the loss scale."""
-
-    def __init__(self, backend: Backend, hyper: int) -> None:
-        from gpubp.kernels.loss_scale import NO_SCALING, SCALING
-        from gpubp.kernels.losses import STATS
-        from gpubp.kernels.replay import COUNTERS
-
-        self._backend = backend
-        self._sizes = (COUNTERS, 1, STATS, SCALING, hyper)
-        self._buffer = backend.zeros((sum(self._sizes),), np.int64)  # one, so that one copy reads it all
-        self.counters, self.finite, self.stats, self.scaling, self.hyper = self._views(self._buffer)
-        backend.write(self.scaling, NO_SCALING)
-
-    def _views(self, buffer: Array) -> tuple[Array, ...]:
-        starts = np.cumsum((0, *self._sizes))
-        parts = [buffer[i:j] for i, j in itertools.pairwise(map(int, starts))]
-        return *parts[:2], *(part.view(np.float64) for part in parts[2:])
-
-    def read(self) -> Seen:
-        """Everything at once; waits for the device."""
-        counters, finite, stats, scaling, _ = self._views(self._backend.to_host(self._buffer).copy())
-        return Seen(counters, bool(finite[0]), stats, scaling)
-
-
-class Seen(NamedTuple):
-    """A State on the host: counters, whether the parameters that `Backend.watch` looked at are finite, and the rest."""
-
-    counters: npt.NDArray[np.int64]
-    finite: bool
-    stats: npt.NDArray[np.float64]
-    scaling: npt.NDArray[np.float64]

@@ -32,12 +32,13 @@ from gpubp.kernels.small_products import scratch_size
 
 from . import flops, threads
 from .accesses import Access, by_all, by_first, by_rows
-from .base import Array, Backend, Drop, DType, Memory, State, clipped_by
+from .base import Array, Backend, Drop, DType, Memory, State
 from .blas import find_gemm
 from .launch import Launch, make_row
 from .pieces import is_small, product_pieces
 from .prepared import Prepared
 from .recording import CpuRecording, run_once
+from .terms import clipped_by
 
 _ALIGNMENT = 64
 

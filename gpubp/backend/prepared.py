@@ -14,7 +14,7 @@ from gpubp.kernels.reductions import granule_count
 from gpubp.kernels.replay import STOPPED
 
 from .accesses import by_all, by_first, by_rows
-from .base import State
+from .state import State
 
 if TYPE_CHECKING:
     from .cpu import CpuBackend

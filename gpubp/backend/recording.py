@@ -14,10 +14,11 @@ from gpubp.kernels.replay import STOPPED
 from gpubp.kernels.rows import BARRIER
 
 from .accesses import barriers
-from .base import LaunchCost, State
 from .launch import Launch
 from .pace import Pace
+from .state import State
 from .team import walk
+from .terms import LaunchCost
 from .threads import team_size
 
 SHARED_FROM = 8e-6  # seconds of work of one thread from which it pays to share it

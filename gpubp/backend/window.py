@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from .base import Array, Backend, DType
+    from .base import Backend
+    from .terms import Array, DType
 
 
 class Window:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from gpubp.backend import flops
-from gpubp.backend.base import Array, State, clipped_by
+from gpubp.backend.base import Array, State
+from gpubp.backend.terms import clipped_by
 from gpubp.kernels.cuda import geometry
 from gpubp.kernels.optimizers import Rule
 
