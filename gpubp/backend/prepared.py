@@ -17,7 +17,7 @@ from .accesses import by_all, by_first, by_rows
 from .state import State
 
 if TYPE_CHECKING:
-    from .cpu import CpuBackend
+    from .cpu.launches import CpuLaunches
 
 Matrix = npt.NDArray[Any]
 
@@ -27,7 +27,7 @@ class Prepared:
 
     def __init__(
         self,
-        ops: CpuBackend,
+        ops: CpuLaunches,
         launch: Callable[..., None],
         run: Callable[[Matrix], Matrix],
         shape: tuple[int, int],

@@ -1,0 +1,72 @@
+"""NumPy arrays, aligned and counted."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpubp.backend import threads
+from gpubp.backend.base import Array, Backend, DType, Memory
+
+_ALIGNMENT = 64
+
+
+class CpuArrays(Backend):
+    """The part of the contract that moves arrays."""
+
+    name = "cpu"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._allocated = self._peak = 0
+        self._accounting = threading.RLock()  # a finalizer may run while it is held
+
+    @property
+    def description(self) -> str:
+        return f"CPU, {threads.get_threads()} threads, NumPy {np.__version__}"
+
+    def empty(self, shape: tuple[int, ...], dtype: DType) -> Array:
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        block = np.empty(size + _ALIGNMENT, np.uint8)
+        start = -block.ctypes.data % _ALIGNMENT
+        with self._accounting:
+            self._allocated += size
+            self._peak = max(self._peak, self._allocated)
+        weakref.finalize(block, self._freed, size).atexit = False
+        return block[start : start + size].view(dtype).reshape(shape)
+
+    def _freed(self, size: int) -> None:
+        with self._accounting:
+            self._allocated -= size
+
+    def zeros(self, shape: tuple[int, ...], dtype: DType) -> Array:
+        array = self.empty(shape, dtype)
+        array.fill(0)
+        return array
+
+    def to_device(self, array: npt.ArrayLike, dtype: DType | None = None) -> Array:
+        return np.ascontiguousarray(array, dtype)
+
+    def copy(self, array: Array) -> Array:
+        new = self.empty(array.shape, array.dtype)
+        new[...] = array
+        return new
+
+    def to_host(self, array: Array) -> npt.NDArray[Any]:
+        return np.asarray(array)
+
+    def write(self, array: Array, values: npt.ArrayLike) -> None:
+        array[...] = values
+
+    def all_finite(self, array: Array) -> bool:
+        with np.errstate(over="ignore", invalid="ignore"):
+            # A NaN or infinite entry always makes the sum NaN or infinite; only an overflow needs a second look.
+            return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
+
+    def memory(self) -> Memory:
+        return Memory(self._allocated, self._peak)
