@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp.backend import State
-from gpubp.checks import generator, positive, real_number
+from gpubp.checks import generator, positive
 from gpubp.data import Blocks
 from gpubp.errors import ConfigError, DeviceMemoryError, InputError
 from gpubp.kernels.loss_scale import START
 from gpubp.kernels.losses import LOSS
 from gpubp.kernels.optimizers import LR
 from gpubp.kernels.replay import STEP
-from gpubp.network import MOST_MASKS, Network
+from gpubp.network import Network
 from gpubp.optimizers import Optimizer
 from gpubp.optimizers import optimizer as find_optimizer
 from gpubp.schedules import Schedule
@@ -30,6 +30,7 @@ from .history import History, Row
 from .room import lets_go
 from .step import Step
 from .stopping import EarlyStopping
+from .terms import TERMS, flag, limit, masks_of, strength
 from .unread import Unread
 
 if TYPE_CHECKING:
@@ -77,14 +78,12 @@ class Trainer:
             raise InputError(f"net: expected a Network; got {net!r}; make one with gpubp.Network([...])")
         self.net, self.loss = net, net.resolve_loss(loss)
         self.optimizer, self.schedule = find_optimizer(optimizer), find_schedule(schedule)
-        self.l1, self.l2 = _strength(l1, "l1"), _strength(l2, "l2")
-        if not isinstance(divide_penalty, bool):
-            raise InputError(f"divide_penalty: expected True or False; got {divide_penalty!r}")
-        self.divide_penalty = divide_penalty
-        self.clip_norm, self.clip_value = _limit(clip_norm, "clip_norm"), _limit(clip_value, "clip_value")
+        self.l1, self.l2 = strength(l1, "l1"), strength(l2, "l2")
+        self.divide_penalty = flag(divide_penalty, "divide_penalty")
+        self.clip_norm, self.clip_value = limit(clip_norm, "clip_norm"), limit(clip_value, "clip_value")
         self.total_steps_given = total_steps is not None
         self.total_steps = None if total_steps is None else positive(total_steps, "total_steps")
-        self.rng, self.masks = generator(seed), _masks(seed)
+        self.rng, self.masks = generator(seed), masks_of(seed)
         self.history, self.epoch = History(), 0
         self.early_stopping: EarlyStopping | None = None
         self.display: Progress | None = None  # of a fit that shows its progress, while it runs
@@ -108,8 +107,7 @@ class Trainer:
 
     def terms(self) -> dict[str, Any]:
         """The arguments that say how gradients become an update, but for the optimizer and its schedule."""
-        names = ("l1", "l2", "divide_penalty", "clip_norm", "clip_value")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in TERMS}
 
     # one step
 
@@ -296,22 +294,3 @@ class Trainer:
         from .checkpoint import load
 
         return load(path, device)[0]
-
-
-def _strength(value: Any, name: str) -> float:
-    number = real_number(value)
-    if not 0 <= number < math.inf:
-        raise InputError(f"{name}: expected a number of at least 0; got {value!r}")
-    return number
-
-
-def _limit(value: Any, name: str) -> float | None:
-    number = math.inf if value is None else real_number(value)
-    if value is not None and not 0 < number < math.inf:
-        raise InputError(f"{name}: expected None or a number above 0; got {value!r}")
-    return None if value is None else number
-
-
-def _masks(seed: int | None) -> int:
-    """The seed of dropout's masks, which has nothing to do with the order of the examples."""
-    return int(np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(1, np.uint64)[0] % MOST_MASKS)

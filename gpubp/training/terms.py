@@ -1,0 +1,42 @@
+"""What turns the gradients of a loss into an update, beside the optimizer: penalties, clipping, what dropout drops."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gpubp.checks import real_number
+from gpubp.errors import InputError
+from gpubp.network import MOST_MASKS
+
+TERMS = ("l1", "l2", "divide_penalty", "clip_norm", "clip_value")  # of a Trainer, as its files have them
+
+
+def strength(value: Any, name: str) -> float:
+    """The strength of a penalty."""
+    number = real_number(value)
+    if not 0 <= number < math.inf:
+        raise InputError(f"{name}: expected a number of at least 0; got {value!r}")
+    return number
+
+
+def flag(value: Any, name: str) -> bool:
+    """True or False, and nothing that only passes for it."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name}: expected True or False; got {value!r}")
+    return value
+
+
+def limit(value: Any, name: str) -> float | None:
+    """A limit that gradients are clipped to."""
+    number = math.inf if value is None else real_number(value)
+    if value is not None and not 0 < number < math.inf:
+        raise InputError(f"{name}: expected None or a number above 0; got {value!r}")
+    return None if value is None else number
+
+
+def masks_of(seed: int | None) -> int:
+    """The seed of dropout's masks, which has nothing to do with the order of the examples."""
+    return int(np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(1, np.uint64)[0] % MOST_MASKS)
