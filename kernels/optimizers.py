@@ -12,7 +12,7 @@ from typing import Any
 from numba import float64, int64
 
 from .mathematics import inlined
-from .replay import GRADIENT_NOT_FINITE, STEP, STOPPED
+from .replay import GRADIENT_NOT_FINITE, SKIPPED, STEP, STOPPED
 from .rows import read_row, vector
 from .team import barrier, share
 
@@ -131,7 +131,7 @@ def update(real, slots, coefficients, rule):
 
     Operands: parameters, gradients, s0, s1 (of the same length, or empty where the rule has no such slot), hyper,
     counters, bad (blocks,) int64 scratch. The first sweep looks for NaN and infinity and, where it finds one, sets
-    counters[STOPPED] and leaves every buffer as it was.
+    counters[STOPPED] and leaves every buffer as it was. Steps that were left out do not count in the rule's t.
     """
 
     def kernel(address, me, team):
@@ -149,7 +149,7 @@ def update(real, slots, coefficients, rule):
             bad[k] = count
         # Looked at before the barrier: behind it the first member may go on, and change them for the next step.
         stopped = counters[STOPPED] != 0
-        c = coefficients(real, hyper, counters[STEP] + 1)
+        c = coefficients(real, hyper, counters[STEP] + 1 - counters[SKIPPED])
         factor = real(hyper[GRADIENT_FACTOR])
         barrier(me, team)
         finite = bad.sum() == 0

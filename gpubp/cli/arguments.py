@@ -54,6 +54,9 @@ def _train(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--early-stopping", type=count, metavar="PATIENCE", help="epochs without a lower validation loss"
     )
+    how.add_argument(
+        "--on-nan", metavar="POLICY", help="after a step with NaN or infinity: stop, skip or rollback (stop)"
+    )
     how.add_argument("--seed", type=seed, help="of weights, split and shuffling (drawn, shown and stored)")
     source = parser.add_argument_group("data")
     source.add_argument(

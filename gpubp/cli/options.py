@@ -23,12 +23,13 @@ DEFAULTS: Options = {
     "val": 0.1,
     "device": "auto",
     "dtype": "float32",
+    "on_nan": "stop",
 }
 LEARNING_RATES = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3, "adagrad": 2e-2}
 BATCH_SIZES = ((20_000, 128), (5_000, 64), (0, 32))  # (rows at least, examples per update)
 LEAST_EPOCHS, LEAST_UPDATES = 10, 1500
 LEAST_ROWS_TO_SPLIT, MOST_ROWS_TO_VALIDATE = 20, 3000
-FREE_ON_RESUME = ("device", "data_dir", "epochs")  # `epochs` may only grow; `resumed_options` sees to it
+FREE_ON_RESUME = ("device", "data_dir", "epochs", "on_nan")  # `epochs` may only grow: `resumed_options`
 
 OPTIONS = (
     *DEFAULTS, "loss", "lr", "epochs", "batch_size", "early_stopping", "seed", "precision", "task", "target",

@@ -13,6 +13,7 @@ from gpubp.network import Network
 from gpubp.optimizers import optimizer
 from gpubp.storage import checkpoint_path, new_run_directory, next_run_directory
 from gpubp.training import TensorBoard, Trainer
+from gpubp.training.policy import checked_policy
 
 from .compiling import told
 from .fingerprint import check_same_data
@@ -154,6 +155,7 @@ def _trainer(run: Run, options: Options) -> Trainer:
             schedule=options["schedule"],
             total_steps=options["epochs"] * updates_per_epoch(options, run.data["train"]),
             seed=options["seed"],
+            on_nan=options["on_nan"],
         )
 
 
@@ -180,6 +182,7 @@ def _resumed(arguments: argparse.Namespace) -> Job:
     )
     check_same_data(run.data, data, arguments.data)
     run.options.update(options)
+    trainer.on_nan = checked_policy(options["on_nan"])
     trainer.total_steps = options["epochs"] * updates_per_epoch(options, run.data["train"])
     part, held_out = split(data, options["val"], seed=options["seed"])
     return Job(path, trainer, run, _parts(run, trainer, arguments.data, part, held_out, data.test))

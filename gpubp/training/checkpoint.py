@@ -64,6 +64,7 @@ def save(
         "steps": int(seen.counters[STEP]),
         "skipped": int(seen.counters[SKIPPED]),
         "loss_scale": seen.scaling.tolist(),
+        "on_nan": trainer.on_nan,
         "masks": trainer.masks,
         "rng": trainer.rng.bit_generator.state,
         "early_stopping": None if stopping is None else stopping.state(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,47 +23,71 @@ if TYPE_CHECKING:
 _BEGINNING = "the weights are those of the beginning of the epoch"
 
 
-def raise_if_stopped(trainer: Trainer, step: Step, good: Array | None = None) -> None:
-    """NumericalError that names layer and step where a kernel stopped the run; the trainer can then go on.
+@dataclass(frozen=True)
+class Finding:
+    """NaN or infinity: at which step and where, what has become of the weights, the cure.
+
+    `lost` says that the weights themselves were not finite, so that no step can follow on them.
+    """
+
+    what: str
+    kept: str
+    cure: str
+    lost: bool
+
+    def error(self) -> NumericalError:
+        return NumericalError(f"{self.what}; {self.kept}; {self.cure}")
+
+
+def look(trainer: Trainer, step: Step, good: Array | None = None) -> Finding | None:
+    """What a kernel stopped the run for, if one did; the trainer can then go on.
 
     The weights are those before the step. Where an earlier update has overflowed them they go back to `good`, the flat
     parameters of the epoch's beginning.
     """
     if not trainer.counter(STOPPED):
-        return
+        return None
     net, ops = trainer.net, trainer.net.backend
     ops.write(trainer.state.counters[STOPPED : STOPPED + 1], [0])
-    where = first_not_finite(trainer, step.x, step.y, step.w) or _beyond(trainer)
-    kept = "the weights are those before this step"
-    if not ops.all_finite(net.flat):
+    seen = _in_buffers(trainer, step)  # before they are computed again
+    where = first_not_finite(trainer, step.x, step.y, step.w) or _beyond(trainer) or seen
+    where = (
+        where or "a batch before the last one, which was not kept"
+    )  # a GPU had been given more steps by then
+    lost, kept = not ops.all_finite(net.flat), "the weights are those before this step"
+    if lost:
         kept = "the weights are lost, an earlier update overflowed: load others"
         if good is not None:
             ops.write(net.flat, good)
             net.store()
             kept = _BEGINNING
     lr = float(ops.to_host(trainer.state.hyper)[LR])
-    raise NumericalError(
-        f"training step {trainer.steps + 1}: expected finite numbers; got NaN or infinity in {where}; {kept}; lower "
-        f"the learning rate (now {lr:g}) or scale the inputs"
-    )
+    what = f"training step {trainer.steps + 1}: expected finite numbers; got NaN or infinity in {where}"
+    return Finding(what, kept, f"lower the learning rate (now {lr:g}) or scale the inputs", lost)
 
 
-def check_weights(trainer: Trainer, good: Array) -> None:
-    """NumericalError where finite gradients made weights overflow in an epoch's last steps; they go back to `good`."""
+def raise_if_stopped(trainer: Trainer, step: Step, good: Array | None = None) -> None:
+    """NumericalError that names layer and step where a kernel stopped the run, as `look` has it."""
+    finding = look(trainer, step, good)
+    if finding is not None:
+        raise finding.error()
+
+
+def check_weights(trainer: Trainer, good: Array) -> Finding | None:
+    """Weights that finite gradients made overflow in an epoch's last steps, if they did; they go back to `good`."""
     net = trainer.net
     fine = net.backend.all_finite
-    if not fine(net.flat):
-        bad = next(name for name, view in net.parameters().items() if not fine(view))
-        net.backend.write(net.flat, good)
-        net.store()
-        raise NumericalError(
-            f"training step {trainer.steps}: expected finite numbers; got NaN or infinity in parameter {bad}; "
-            f"{_BEGINNING}; lower the learning rate or scale the inputs"
-        )
+    if fine(net.flat):
+        return None
+    bad = next(name for name, view in net.parameters().items() if not fine(view))
+    net.backend.write(net.flat, good)
+    net.store()
+    what = f"training step {trainer.steps}: expected finite numbers; got NaN or infinity in parameter {bad}"
+    return Finding(what, _BEGINNING, "lower the learning rate or scale the inputs", True)
 
 
-def _beyond(trainer: Trainer) -> str:
-    """What was not finite where loss and gradients of the data are: penalty, norm, or a batch that is gone."""
+def _beyond(trainer: Trainer) -> str | None:
+    """What was not finite where loss and gradients of the data are: the penalty, or the norm."""
     net, ops, state = trainer.net, trainer.net.backend, State(trainer.net.backend, 0)
     if trainer.l1 or trainer.l2:
         gradients = net.flat_gradients[: net.n_weights]
@@ -74,7 +99,20 @@ def _beyond(trainer: Trainer) -> str:
         norm = float(np.linalg.norm(ops.to_host(net.flat_gradients).astype(np.float64)))
     if trainer.clip_norm is not None and not math.isfinite(norm):
         return "the norm of the gradients, each of which is finite"
-    return "a batch before the last one, which was not kept"  # a GPU had been given more steps by then
+    return None
+
+
+def _in_buffers(trainer: Trainer, step: Step) -> str | None:
+    """The first launch of a stopped step whose buffers hold NaN or infinity: what no second computation may show."""
+    net, launches = trainer.net, getattr(step.recording, "launches", ())
+    for launch in launches:
+        numbers = [array for array in launch.operands if array.dtype == net.dtype and array.size]
+        if not all(map(net.backend.all_finite, numbers)):
+            return (
+                f"{launch.scope or 'the step'} ({launch.name}), which computing it again does not give: suspect the "
+                "memory, or what wrote into it meanwhile"
+            )
+    return None
 
 
 def first_not_finite(trainer: Trainer, x: Array, y: Array, w: Array) -> str | None:

@@ -13,10 +13,11 @@ from gpubp.kernels.compile import compile_seconds
 from gpubp.kernels.losses import LOSS_SUM, PENALTY_SUM, WEIGHT_SUM
 from gpubp.kernels.replay import CURSOR, STEP, STOPPED
 
-from .diagnose import check_weights, raise_if_stopped
+from .diagnose import check_weights, look
 from .feed import feed_of
 from .history import Row
 from .interrupt import Interrupt
+from .policy import SKIP, Policy, RolledBack
 from .progress import Progress
 from .reading import Reader, count
 from .step import Step
@@ -47,18 +48,26 @@ class Epochs:
         if not trainer.total_steps_given:
             trainer.total_steps = max(trainer.total_steps or 0, self.steps + epochs * per_epoch)
         self.rates = ops.empty((per_epoch,), np.float64)
-        self._good = ops.empty(trainer.net.flat.shape, trainer.net.dtype)  # the weights before the epoch
+        self.policy = Policy(trainer)
         self.feed = feed_of(trainer, data, batch, self.rates, weighted, limit)
         self._seconds_per_step, self._chunk = CHUNK_SECONDS, 1
         self._captured = (0, 0.0)  # examples and seconds of this epoch's runs that were captured
 
     def epoch(self, shuffle: bool, interrupt: Interrupt, display: Progress | None) -> Row | None:
         """One pass over the data; its row of the history, None where Ctrl-C cut it short."""
+        while True:
+            try:
+                return self._epoch(shuffle, interrupt, display)
+            except RolledBack as end:
+                self.policy.back(end.finding)
+                self.steps = self.trainer.steps
+
+    def _epoch(self, shuffle: bool, interrupt: Interrupt, display: Progress | None) -> Row | None:
         trainer, ops, start = self.trainer, self.trainer.net.backend, time.perf_counter()
         compiled, self._captured = compile_seconds(), (0, 0.0)
         ops.write(trainer.state.stats, np.zeros(trainer.state.stats.shape))
         lr = self._set_rates()
-        ops.write(self._good, trainer.net.flat)
+        self.policy.begin()
         done = 0
         with closing(self.feed.epoch(shuffle)) as steps:
             for step, times in steps:
@@ -68,6 +77,7 @@ class Epochs:
         stats = self._read()
         if done < self.n:
             return None
+        self.policy.end(self.rates.size)
         seconds = time.perf_counter() - start
         weight = stats[WEIGHT_SUM] or 1.0
         rate = self._rate(done, seconds, compile_seconds() - compiled)
@@ -79,6 +89,7 @@ class Epochs:
             "seconds": seconds,
             "samples_per_s": rate,
             "tflops": rate * trainer.flops_per_sample / 1e12,
+            **({"skipped": self.policy.skipped} if trainer.on_nan == SKIP else {}),
         }
 
     def _read(self) -> npt.NDArray[np.float64]:
@@ -88,10 +99,18 @@ class Epochs:
         seen = trainer.state.read()
         self.steps = int(seen.counters[STEP])
         if seen.counters[STOPPED]:
-            raise_if_stopped(trainer, self.feed.stopped_in(int(seen.counters[CURSOR])), self._good)
-        if not seen.finite:
-            check_weights(trainer, self._good)
+            self._look(self.feed.stopped_in(int(seen.counters[CURSOR])))
+        finding = None if seen.finite else check_weights(trainer, self.policy.good)
+        if finding is not None:
+            self.policy.stopped(None, finding)
         return seen.stats
+
+    def _look(self, step: Step) -> bool:
+        """Whether a step was stopped and left out; where it was stopped and not, the policy raises."""
+        finding = look(self.trainer, step, self.policy.good)
+        if finding is not None:
+            self.policy.stopped(step, finding)
+        return finding is not None
 
     def _rate(self, done: int, seconds: float, compiling: float) -> float:
         """Examples per second, without the first steps of a fit, which are captured: they compile kernels.
@@ -125,11 +144,12 @@ class Epochs:
             if ops.asynchronous:
                 chunk = self._chunk = min(chunk, 2 * self._chunk)
             warm, start = step.recording is not None, time.perf_counter()
+            begun = self.trainer.steps if self.policy.watches else 0
             step.run(chunk)
-            if ops.asynchronous:
+            if ops.asynchronous and not self.policy.watches:
                 ops.pace()
-            else:
-                raise_if_stopped(self.trainer, step, self._good)
+            elif self._look(step):
+                chunk = self.trainer.steps - begun  # up to the one that was left out
             seconds = time.perf_counter() - start
             done += chunk
             if warm:

@@ -20,6 +20,7 @@ from gpubp.storage import show
 
 from .fields import Check, check, complete, field, is_a, parse, real, whole
 from .history import History
+from .policy import POLICIES
 from .stopping import EarlyStopping
 from .trainer import Trainer
 
@@ -45,6 +46,7 @@ _CONFIG: dict[str, Check] = {
     "divide_penalty": ("true or false", is_a(bool)),
     "clip_norm": _LIMIT,
     "clip_value": _LIMIT,
+    "on_nan": (", ".join(POLICIES), lambda v: v in POLICIES),
     "total_steps": ("null or an integer of at least 1, below 2^62", lambda v: v is None or whole(v, 1)),
     "total_steps_given": ("true or false", is_a(bool)),
     "steps": _COUNT,
@@ -81,7 +83,9 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
     with field("config.schedule_state"):
         schedule.load_state(config["schedule_state"])
     with field("config"):
-        given = {name: config[name] for name in ("l1", "l2", "divide_penalty", "clip_norm", "clip_value")}
+        given = {
+            name: config[name] for name in ("l1", "l2", "divide_penalty", "clip_norm", "clip_value", "on_nan")
+        }
         total = config["total_steps"]
         trainer = Trainer(net, config["loss"], optimizer, schedule=schedule, total_steps=total, **given)
     trainer.total_steps_given, trainer.masks = config["total_steps_given"], config["masks"]

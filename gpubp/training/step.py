@@ -9,7 +9,7 @@ import numpy as np
 
 from gpubp.backend import Recording
 from gpubp.backend.base import Array
-from gpubp.kernels.replay import STOPPED
+from gpubp.kernels.replay import CURSOR, SKIPPED, STEP, STOPPED
 
 from .room import Asked, find_room
 
@@ -92,6 +92,19 @@ class Step:
             rule, slots = trainer.optimizer.rule, trainer.slots
             ops.update(rule, net.flat, net.flat_gradients, slots, state, net.stored)
             ops.advance(self.batch, self._rates, 0 if source is None else source.start, state)
+
+    def skip(self) -> None:
+        """Moves on without the step that was stopped, as `advance` would: cursor, step and learning rate."""
+        ops, state = self.trainer.net.backend, self.trainer.state
+        counters = ops.to_host(state.counters).copy()
+        counters[CURSOR] += self.batch
+        counters[STEP] += 1
+        counters[SKIPPED] += 1
+        counters[STOPPED] = 0
+        ops.write(state.counters, counters)
+        rates = ops.to_host(self._rates)
+        if self.source is not None and rates.size:
+            self.trainer.set_lr(float(rates[(counters[STEP] - self.source.start) % rates.size]))
 
     def fill(self, x: Any, y: Any, w: Any) -> None:
         """Copies a batch, of the host or of the device, into the step's buffers."""

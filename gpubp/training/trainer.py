@@ -24,9 +24,10 @@ from gpubp.optimizers import optimizer as find_optimizer
 from gpubp.schedules import Schedule
 from gpubp.schedules import schedule as find_schedule
 
-from .diagnose import raise_if_stopped
+from .diagnose import look, raise_if_stopped
 from .evaluation import evaluate
 from .history import History, Row
+from .policy import STOP, checked_policy, of_one_step
 from .room import lets_go
 from .step import Step
 from .stopping import EarlyStopping
@@ -56,6 +57,12 @@ class Trainer:
     which most schedules need and `fit` works out by itself. `seed` fixes the order of the examples and what dropout
     drops.
 
+    `on_nan` says what follows a step whose loss or gradients are not finite, which never changes a weight. "stop"
+    raises NumericalError. "skip" leaves its batch out: neither weights nor optimizer see it. "rollback" takes both back
+    to the beginning of the epoch and repeats it at half the learning rate, up to 8 times in a row. Each says so in a
+    RuntimeWarning that names layer and step. Where nothing can follow, weights that are lost or an epoch without a good
+    batch, they raise as "stop" does. With them a GPU is waited for after each chunk of steps.
+
     Raises ConfigError, InputError.
     """
 
@@ -73,6 +80,7 @@ class Trainer:
         schedule: str | Schedule | None = None,
         total_steps: int | None = None,
         seed: int | None = None,
+        on_nan: str = STOP,
     ) -> None:
         if not isinstance(net, Network):
             raise InputError(f"net: expected a Network; got {net!r}; make one with gpubp.Network([...])")
@@ -81,6 +89,7 @@ class Trainer:
         self.l1, self.l2 = strength(l1, "l1"), strength(l2, "l2")
         self.divide_penalty = flag(divide_penalty, "divide_penalty")
         self.clip_norm, self.clip_value = limit(clip_norm, "clip_norm"), limit(clip_value, "clip_value")
+        self.on_nan = checked_policy(on_nan)
         self.total_steps_given = total_steps is not None
         self.total_steps = None if total_steps is None else positive(total_steps, "total_steps")
         self.rng, self.masks = generator(seed), masks_of(seed)
@@ -125,6 +134,9 @@ class Trainer:
         another pass over them: where a finite gradient moves one beyond the dtype's range, this step returns. The next
         one raises and says that the weights are lost, unless saturated activations hide them. `fit` looks at the end
         of every epoch, and puts those of its beginning back.
+
+        `on_nan` "skip" and "rollback" warn instead, return the loss as it came out, and wait for a GPU; a rollback in
+        `step` keeps the weights, which are those before it, and halves the learning rate.
         """
         with self.net.backend.ordered():
             batch = self.net.check_batch(x, y, self.loss, sample_weight)
@@ -139,10 +151,12 @@ class Trainer:
             except DeviceMemoryError:
                 self._steps.clear()  # smaller ones may need what they hold
                 raise
-            if self.net.backend.asynchronous:
+            if self.net.backend.asynchronous and self.on_nan == STOP:
                 return self._unread.add(self, step)
-            raise_if_stopped(self, step)
-            return float(self.state.stats[LOSS])
+            finding = look(self, step)
+            if finding is not None:
+                of_one_step(self, step, finding)
+            return float(self.net.backend.to_host(self.state.stats)[LOSS])
 
     def _step_for(self, x: Any, y: Any) -> Step:
         """The step of this batch size and kind of targets; the last few are kept."""
