@@ -19,6 +19,7 @@ from gpubp.errors import DataError, GpubpError, InputError, StorageError
 from gpubp.losses import check_range, find
 from gpubp.storage import find_checkpoint
 from gpubp.training import Trainer, checkpoint
+from gpubp.training.fields import one_line
 
 from .fingerprint import describe
 from .inputs import Inputs
@@ -173,8 +174,8 @@ def load_run(run: str | Path, device: str | None = None) -> tuple[Path, Trainer,
             raise ValueError(f"loss {found.options['loss']!r} for a trainer of {trainer.loss.name!r}")
     except (GpubpError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise StorageError(
-            f"{path}: expected what a run keeps beside its weights; got {type(error).__name__} ({error}); the file is "
-            "damaged or was changed"
+            f"{path}: expected what a run keeps beside its weights; got {type(error).__name__} ({one_line(error)}); "
+            "the file is damaged or was changed"
         ) from error
     return path, trainer, found
 

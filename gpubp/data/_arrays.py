@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from gpubp.data import validate
 from gpubp.data._files import LARGEST, damaged, existing_file, listing, unreadable
 from gpubp.data._named import scaled_images
+from gpubp.data._packed import check_announced, check_archive
 from gpubp.errors import DataError, InputError, counted, nearest
 
 Array = NDArray[Any]
@@ -51,12 +54,21 @@ def _load(path: Path, wanted: tuple[str, ...]) -> dict[str, Array]:
     try:
         # Opened here, for np.load leaves a damaged archive open.
         with path.open("rb") as stream:
+            start = stream.read(2)
+            stream.seek(0)
+            if start == b"PK":
+                check_archive(path, stream, wanted)
+            elif start == b"\x93N":
+                check_announced(path, stream, os.fstat(stream.fileno()).st_size)
+            stream.seek(0)
             loaded = np.load(stream, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 found: dict[str, Array] = {"": loaded}
             else:
                 names = wanted if set(wanted) <= set(loaded.files) else ()
                 found = {name: loaded[name] for name in names} or dict.fromkeys(loaded.files, np.empty(0))
+    except DataError:
+        raise
     except PermissionError as error:
         raise unreadable(path, error) from None
     # np.load lets through whatever zip, zlib, the header parser and the allocator raise on a damaged file.
@@ -75,6 +87,17 @@ def _load(path: Path, wanted: tuple[str, ...]) -> dict[str, Array]:
             )
         if not isinstance(found[name], np.ndarray):  # a zip member that is no .npy
             raise DataError(f"{path}: expected an array {name!r}, got other data; save it with np.savez.")
+    for array in found.values():
+        if array.size and not array.itemsize:  # as many as the header says, in no bytes at all
+            raise DataError(
+                f"{path}: expected values, got {array.shape} of {array.dtype}; save numbers or text."
+            )
+        if array.dtype.kind == "U" and array.size:
+            codes = np.ascontiguousarray(array).reshape(-1).view(array.dtype.byteorder + "u4")
+            if codes.max() > sys.maxunicode:  # Python's own text holds none
+                raise DataError(
+                    f"{path}: expected text, got a character of code {codes.max():,}; save it again."
+                )
     return found
 
 

@@ -165,14 +165,14 @@ def _days(text: str) -> float | None:
 
 def _fault(row: int, kind: Kind, text: str, cell: Cell) -> Fault:
     """What is wrong with a cell in a column of another kind."""
-    got = f"text {quoted(text)}"
+    got, shown = f"text {quoted(text)}", text if len(text) <= 40 else f"{text[:36]}..."
     if kind != "number":
         return Fault(row, "true or false" if kind == "boolean" else "a date such as 2024-01-31", got)
     if cell == "huge" and np.isfinite(float(text)):
         cure = "fix the cell, or rescale the column"
-        return Fault(row, f"a number of at most {LARGEST:g}", text, cure, False)
+        return Fault(row, f"a number of at most {LARGEST:g}", shown, cure, False)
     if cell == "huge":
-        return Fault(row, "a number", text, "replace it by a finite number or drop the row", False)
+        return Fault(row, "a number", shown, "replace it by a finite number or drop the row", False)
     if cell == "grouped":
         cure = "write it as 1234.5, with a decimal point and nothing between thousands"
         return Fault(row, "a number", got, cure, False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -13,39 +14,76 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.data._files import existing_file, unreadable
+from gpubp.data._packed import check_unpacked
 from gpubp.errors import DataError
 
 Array = NDArray[Any]
 
 # The third byte of the magic number is the type of the values, the fourth the number of dimensions.
+MOST_DIMENSIONS = 8
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 def read_idx(path: Path) -> Array:
     """The array that an idx file holds; DataError names the file and what is wrong with it."""
-    data = _content(existing_file(path))
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _TYPES or data[3] == 0:
+    existing_file(path)
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"  # whatever its name
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            if not packed:
+                return _read(path, file, size, None)
+            with gzip.GzipFile(fileobj=file) as stream:
+                return _read(path, stream, None, size)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path}: expected a whole gzip file, got a truncated or damaged one ({error}); "
+            "copy or download it again."
+        ) from None
+    except DataError:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def _read(path: Path, stream: Any, size: int | None, packed: int | None) -> Array:
+    """The array of a stream of `size` bytes, or of one whose size is unknown and that `packed` bytes hold.
+
+    What the header announces is compared with them before it is read.
+    """
+    start = stream.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _TYPES or start[3] == 0:
         raise DataError(
             f"{path}: expected an idx file (magic 0x00000803 for images, 0x00000801 for labels), "
-            f"got 0x{data[:4].hex()}; check the file."
+            f"got 0x{start.hex()}; check the file."
         )
-    dtype, ndim = np.dtype(_TYPES[data[2]]), data[3]
-    start = 4 + 4 * ndim
-    if len(data) < start:
+    dtype, ndim = np.dtype(_TYPES[start[2]]), start[3]
+    if ndim > MOST_DIMENSIONS:
         raise DataError(
-            f"{path}: expected an idx header of {start} bytes, got {len(data)}; "
+            f"{path}: expected at most {MOST_DIMENSIONS} dimensions, got {ndim}; check that the file is an idx file."
+        )
+    sizes = stream.read(4 * ndim)
+    if len(sizes) < 4 * ndim:
+        raise DataError(
+            f"{path}: expected an idx header of {4 + 4 * ndim} bytes, got {4 + len(sizes)}; "
             "the file is truncated, copy or download it again."
         )
-    shape = struct.unpack(f">{ndim}I", data[4:start])
-    expected, got = math.prod(shape) * dtype.itemsize, len(data) - start
+    shape = struct.unpack(f">{ndim}I", sizes)
+    expected = math.prod(shape) * dtype.itemsize
+    if packed is not None:
+        check_unpacked(path, packed, expected)
+    data = b"" if size is not None and size - 4 - 4 * ndim != expected else stream.read(expected + 1)
+    got = len(data) if size is None else size - 4 - 4 * ndim
     if got != expected:
-        sizes = " x ".join(str(s) for s in shape)
-        what = "is truncated" if got < expected else "has bytes after its end"
         raise DataError(
-            f"{path}: expected {expected} bytes of data for {sizes} values, got {got}; "
-            f"the file {what}, copy or download it again."
+            f"{path}: expected {expected} bytes of data for {' x '.join(map(str, shape))} values, got "
+            f"{got if size is not None or got < expected else 'more'}; the file "
+            f"{'is truncated' if got < expected else 'has bytes after its end'}, copy or download it again."
         )
-    return np.frombuffer(data, dtype, offset=start).reshape(shape)
+    if math.prod(n or 1 for n in shape) * dtype.itemsize >= 2**63:  # NumPy's limit, of empty arrays too
+        raise DataError(f"{path}: expected sizes that fit in memory, got {shape}; check the file.")
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def read_idx_images(path: Path) -> Array:
@@ -91,17 +129,3 @@ def labels_beside(images: Path) -> Path:
     raise DataError(
         f"{images}: expected its labels beside it, got no file {candidates[0].name}; put {plain}[.gz] there."
     )
-
-
-def _content(path: Path) -> bytes:
-    """The bytes of a file, decompressed where it is gzipped (whatever its name)."""
-    try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{path}: expected a whole gzip file, got a truncated or damaged one ({error}); "
-            "copy or download it again."
-        ) from None
-    except OSError as error:
-        raise unreadable(path, error) from None

@@ -12,6 +12,7 @@ from gpubp.data import validate
 from gpubp.data._arrays import read_npy
 from gpubp.data._files import LARGEST, existing_file
 from gpubp.data._named import scaled_images
+from gpubp.data._packed import free_memory
 from gpubp.data.blockwise import ArrayBlocks, Blocks, NpyFile, Part, read_checked
 
 Array = NDArray[Any]
@@ -23,15 +24,6 @@ def is_large(path: Path) -> bool:
     """Whether a file is larger than the share of the free memory that is taken for it; False where that is unknown."""
     free = free_memory()
     return free is not None and path.stat().st_size > SHARE * free
-
-
-def free_memory() -> int | None:
-    """Bytes that the system could give to a process now, the caches of files included; None where it does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
 
 
 def npy_blocks(path: Path) -> Blocks:

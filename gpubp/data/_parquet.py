@@ -16,6 +16,7 @@ from gpubp.data._cells import Fault, column_of
 from gpubp.data._columns import Choice, Header
 from gpubp.data._csv_rows import MAX_COLUMNS
 from gpubp.data._files import LARGEST, existing_file, unreadable
+from gpubp.data._packed import check_room
 from gpubp.data._table import PLURAL, Column, Kind, Table
 from gpubp.errors import DataError
 
@@ -39,6 +40,7 @@ class Group:
 def read_parquet(path: Path, choose: Choose) -> Group:
     """The columns that `choose` picks from the schema, of all rows; all other columns are ignored."""
     with _opened(path, choose) as (file, header, choice):
+        check_room(path, 8 * file.metadata.num_rows * len(_needed(header, choice)))
         rows = file.read(columns=_needed(header, choice))
         if rows.num_rows == 0:
             raise DataError(f"{path}: expected data, got no row; add some rows.")

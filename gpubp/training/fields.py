@@ -69,13 +69,14 @@ def field(name: str) -> Iterator[None]:
         raise
     except GpubpError as error:
         kind = ConfigError if isinstance(error, ConfigError) else StorageError
-        raise kind(f"{name}: {_short(error)}") from None
+        raise kind(f"{name}: {one_line(error)}") from None
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise StorageError(
-            f"{name}: expected values that fit together; got {type(error).__name__} ({_short(error)})"
+            f"{name}: expected values that fit together; got {type(error).__name__} ({one_line(error)})"
         ) from None
 
 
-def _short(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What an error says, on one line that is not long."""
     text = " ".join(str(error).split())
     return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "..."

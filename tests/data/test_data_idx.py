@@ -158,8 +158,8 @@ def test_corrupt_gzip(pair):
 def test_an_unreadable_file(pair, monkeypatch):
     path = pair()
 
-    def refuse(self):
+    def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(type(path), "read_bytes", refuse)
+    monkeypatch.setattr(type(path), "open", refuse)
     assert "cannot be read (Permission denied)" in error_of(path)

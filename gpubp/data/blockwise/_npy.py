@@ -66,16 +66,16 @@ class Mapped(InMemory):
             self._first = array.ctypes.data - np.frombuffer(self._map, np.uint8).ctypes.data
 
     def ahead(self, start: int, stop: int) -> None:
-        self._advise("MADV_WILLNEED", start, stop)
+        self._advise(getattr(mmap, "MADV_WILLNEED", 0), start, stop)
 
     def free(self, start: int, stop: int) -> None:
-        self._advise("MADV_DONTNEED", start, stop)
+        self._advise(getattr(mmap, "MADV_DONTNEED", 0), start, stop)
 
-    def _advise(self, what: str, start: int, stop: int) -> None:
+    def _advise(self, what: int, start: int, stop: int) -> None:
         if self._map is not None and start < stop:
             low, high = (self._first + row * self._step for row in (start, stop))
             low -= low % mmap.PAGESIZE
-            self._map.madvise(getattr(mmap, what), low, min(high, len(self._map)) - low)
+            self._map.madvise(what, low, min(high, len(self._map)) - low)
 
 
 class NpyFile:
