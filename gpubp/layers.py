@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from gpubp.backend.base import Array, Backend, Drop
@@ -159,6 +160,14 @@ def from_widths(widths: list[Any], activation: str, output: str) -> list[Dense]:
         raise InputError(f"layers: expected at least two widths, inputs and outputs; got {widths!r}")
     names = [activation] * (len(widths) - 2) + [output]
     return [Dense(n_in, n_out, g) for n_in, n_out, g in zip(widths[:-1], widths[1:], names, strict=True)]
+
+
+def with_dropout(layers: Sequence[Dense], rates: Sequence[float]) -> list[Layer]:
+    """These layers, with Dropout behind each hidden one; `rates` has one for each, and 0 stands for none."""
+    found: list[Layer] = []
+    for layer, rate in zip(layers, [*rates, 0.0], strict=True):
+        found += [layer, Dropout(rate)] if rate else [layer]
+    return found
 
 
 def in_order(layers: list[Layer]) -> tuple[list[Dense], list[float]]:

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .numbers import above_zero, at_least_zero, count, count_or_none, fraction, seed, widths
+from .numbers import above_zero, at_least_zero, count, count_or_none, fraction, rates, seed, widths
 
 Add = Callable[..., Any]
 
@@ -49,6 +49,12 @@ def _train(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--batch-size", type=count, help="examples per update (by the rows: 32, 64 or 128)")
     how.add_argument("--schedule", help=f"of the learning rate: {SCHEDULES} (one_cycle)")
     how.add_argument("--l2", type=at_least_zero, help="adds l2/2 sum W^2 to the loss (3e-4)")
+    how.add_argument(
+        "--dropout",
+        type=rates,
+        metavar="RATE",
+        help="share of hidden units dropped in a step; one for all, or 0.2,0.5",
+    )
     how.add_argument("--clip-norm", type=above_zero, help="longest gradient, over all parameters (any)")
     how.add_argument("--clip-value", type=above_zero, help="largest entry of a gradient (any)")
     how.add_argument(
@@ -114,7 +120,8 @@ def _stream(add: Add) -> None:
         "--stream",
         action="store_true",
         default=None,
-        help="read the features of .npy files block by block (where they are larger than a quarter of the free memory)",
+        help="read the features of .npy and .parquet files block by block (where they take more than a quarter of the "
+        "free memory)",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpubp.data import Blocks, Dataset, Table
+from gpubp.data import Blocks, Dataset, Table, TableBlocks
 from gpubp.errors import ConfigError, counted
 
 
@@ -30,7 +30,7 @@ def describe(data: Dataset) -> dict[str, Any]:
 
 def _buffers(x: Any) -> Iterator[Any]:
     """The bytes of an array; of blocks part by part; of a table by columns, with the names of categories."""
-    if isinstance(x, Table):
+    if isinstance(x, Table | TableBlocks):
         for column in x.columns:
             yield from _buffers(column.values)
             yield "\0".join(column.categories).encode()

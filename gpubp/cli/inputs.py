@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpubp.data import Bins, Blocks, Encoder, Standardizer, Table
+from gpubp.data import Bins, Blocks, Encoder, Standardizer, Table, TableBlocks
 from gpubp.errors import ConfigError, InputError
 
 from .options import Options
@@ -39,11 +40,12 @@ class Inputs:
     @classmethod
     def learn(cls, x: Array | Table | Blocks, options: Options) -> Inputs:
         """Learned from the rows of x; fills in how many bins there are, where that was not given."""
-        encoder = None
-        if isinstance(x, Table):
+        encoder, alone = None, None
+        if isinstance(x, Table | TableBlocks):
             encoder = Encoder.fit(
                 x, categorical=options["categorical"] or (), ordinal=options["ordinal"] or ()
             )
+            alone = functools.partial(encoder.number, x)
             x = encoder.transform(x)
         scaling, standardizer = input_scaling(x)
         measured = np.ones(x.shape[1], bool) if encoder is None else encoder.measured
@@ -52,17 +54,19 @@ class Inputs:
                 np.where(measured, standardizer.mean, 0.0), np.where(measured, standardizer.scale, 1.0)
             )
         if options["bins"] is None:
-            customary = scaling == OWN and not isinstance(x, Blocks)
+            customary = scaling == OWN and (alone is not None or not isinstance(x, Blocks))
             options["bins"] = _customary(len(x), int(measured.sum()), options) if customary else 0
         if not options["bins"]:
             return cls(scaling, encoder, standardizer, None)
-        if isinstance(x, Blocks):
+        at = np.flatnonzero(measured)
+        if not isinstance(x, Blocks):
+            return cls(scaling, encoder, standardizer, Bins.fit(x, at, options["bins"]))
+        if alone is None:
             raise ConfigError(
-                f"--bins: expected 0 for data that is read block by block, got {options['bins']}, which need all rows "
-                "at once; leave the option out"
+                f"--bins: expected 0 for an .npy file that is read block by block, got {options['bins']}, which need "
+                "all rows of a column at once; leave the option out, or save the data as .parquet"
             )
-        bins = Bins.fit(x, np.flatnonzero(measured), options["bins"])
-        return cls(scaling, encoder, standardizer, bins)
+        return cls(scaling, encoder, standardizer, Bins.fit(alone, at, options["bins"]))
 
     @property
     def n_features(self) -> int:

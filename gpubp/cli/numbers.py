@@ -48,6 +48,13 @@ def fraction(text: str) -> float:
     return float(_checked(text, float, lambda v: 0 <= v < 1, "a share of the rows, at least 0 and below 1"))
 
 
+def rates(text: str) -> list[float]:
+    """Rates of dropout, at least 0 and below 1: one, or several separated by commas."""
+    expected = "rates of at least 0 and below 1 separated by commas, or one for all, such as 0.2"
+    parts = text.split(",")
+    return [float(_checked(part, float, lambda v: 0 <= v < 1, f"{expected}, in {text!r}")) for part in parts]
+
+
 def widths(text: str) -> list[int]:
     """Layer widths separated by commas; "none" for no layer."""
     if text.strip().lower() in ("", "none"):

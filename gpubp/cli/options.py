@@ -8,7 +8,7 @@ import secrets
 from typing import Any
 
 from gpubp.data import DATA_DIR_VARIABLE, Blocks, Dataset
-from gpubp.errors import ConfigError
+from gpubp.errors import ConfigError, counted
 
 Options = dict[str, Any]
 
@@ -34,7 +34,7 @@ FREE_ON_RESUME = ("device", "data_dir", "epochs", "on_nan")  # `epochs` may only
 OPTIONS = (
     *DEFAULTS, "loss", "lr", "epochs", "batch_size", "early_stopping", "seed", "precision", "task", "target",
     "categorical", "ordinal", "drop", "bins", "stream", "data_dir",
-    "clip_norm", "clip_value",
+    "clip_norm", "clip_value", "dropout",
 )  # fmt: skip
 
 
@@ -58,7 +58,23 @@ def new_options(arguments: argparse.Namespace, data: Dataset) -> Options:
     if options["seed"] is None:
         options["seed"] = secrets.randbelow(2**31)
     check_watched(options)
+    dropout_rates(options)
     return options
+
+
+def dropout_rates(options: Options) -> list[float]:
+    """The rate behind each hidden layer; ConfigError where there are more or fewer than layers."""
+    layers, given = len(options["hidden"]), options["dropout"] or [0.0]
+    rates: list[float] = given * layers if len(given) == 1 else given
+    if len(rates) != layers or (not layers and any(given)):
+        expected = (
+            "a rate for each of " + counted(layers, "hidden layer") if layers else "hidden layers beside it"
+        )
+        got = ",".join(f"{rate:g}" for rate in given)
+        raise ConfigError(
+            f"--dropout: expected {expected}, got {got}; give one rate for all, or change --hidden"
+        )
+    return rates
 
 
 def check_watched(options: Options) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp import __version__
-from gpubp.data import TASKS, Blocks, Dataset, Kind, Standardizer, Table, held, validate
+from gpubp.data import TASKS, Blocks, Dataset, Kind, Standardizer, Table, TableBlocks, held, validate
 from gpubp.errors import DataError, GpubpError, InputError, StorageError
 from gpubp.losses import check_range, find
 from gpubp.storage import find_checkpoint
@@ -51,7 +51,7 @@ class Run:
     def learn(cls, data: Dataset, train: Dataset, held_out: Dataset | None, options: Options) -> Run:
         """The run of `data`, its preprocessing learned on the part `train` alone."""
         inputs = Inputs.learn(train.x, options)
-        if isinstance(data.x, Table) and inputs.encoder is not None:
+        if isinstance(data.x, Table | TableBlocks) and inputs.encoder is not None:
             names = inputs.encoder.names
             data = dataclasses.replace(data, x=data.x.select(names), feature_names=names)
         rescaled = data.task == "regression" and options["loss"] in _RESCALED
@@ -149,11 +149,14 @@ class Run:
 
 
 @contextlib.contextmanager
-def naming(source: str) -> Iterator[None]:
-    """Puts the name of the data before the message of an InputError or DataError."""
+def naming(source: str, x: Any = None) -> Iterator[None]:
+    """Puts the name of the data before the message of an InputError or DataError, unless x is blocks that named it."""
+    file = x.name if isinstance(x, Blocks) else ""
     try:
         yield
     except (InputError, DataError) as error:
+        if file and str(error).startswith(f"{file}: "):
+            raise
         raise error.saying(f"{source}: {error}") from None
 
 

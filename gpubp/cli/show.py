@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gpubp.backend import Backend, devices
-from gpubp.data import Table
+from gpubp.data import Table, TableBlocks
 from gpubp.errors import ConfigError
 from gpubp.errors import counted as counted
 from gpubp.network import Network
@@ -51,9 +51,9 @@ def network_line(net: Network) -> str:
     """Widths, activations, parameters."""
     widths = "-".join(str(n) for n in (net.n_in, *(layer.n_out for layer in net.layers)))
     names = list(dict.fromkeys(layer.activation.name for layer in net.layers[:-1])) or ["linear"]
-    return (
-        f"network   {widths}, {', '.join(names)}, {counted(net.n_parameters, 'parameter')}, {net.dtype.name}"
-    )
+    dropped = [f"dropout {','.join(f'{rate:g}' for rate in net.rates[1:])}"] if any(net.rates) else []
+    what = ", ".join([*names, *dropped])
+    return f"network   {widths}, {what}, {counted(net.n_parameters, 'parameter')}, {net.dtype.name}"
 
 
 def input_lines(inputs: Inputs) -> list[str]:
@@ -83,7 +83,7 @@ def input_lines(inputs: Inputs) -> list[str]:
 def say_unknown(run: Run, x: Any, source: str) -> None:
     """One line on standard error, where cells of a table are unlike those of the training."""
     encoder = run.inputs.encoder
-    found = encoder.unknown(x) if encoder is not None and isinstance(x, Table) else []
+    found = encoder.unknown(x) if encoder is not None and isinstance(x, Table | TableBlocks) else []
     if found:
         print(f"gpubp: {source}: {', '.join(found)}", file=sys.stderr)
 

@@ -8,6 +8,7 @@ import sys
 
 from gpubp.data import Dataset, load, split
 from gpubp.errors import ConfigError, DataError, InputError, NumericalError
+from gpubp.layers import from_widths, with_dropout
 from gpubp.losses import LOSSES
 from gpubp.network import Network
 from gpubp.optimizers import optimizer
@@ -22,6 +23,7 @@ from .options import (
     Options,
     check_watched,
     data_dir,
+    dropout_rates,
     fit_to,
     new_options,
     resumed_options,
@@ -92,7 +94,7 @@ def _started(arguments: argparse.Namespace) -> Job:
         )
     part, held_out = _split(arguments, data, options)
     fit_to(options, len(part))
-    with naming(source):
+    with naming(source, data.x):
         run = Run.learn(data, part, held_out, options)
     trainer = _trainer(run, options)
     assert data.y is not None
@@ -138,8 +140,7 @@ def _trainer(run: Run, options: Options) -> Trainer:
     widths = [run.inputs.width, *options["hidden"], run.n_outputs]
     with in_memory(widths, "hidden"):
         net = Network(
-            widths,
-            activation=options["activation"],
+            with_dropout(from_widths(widths, options["activation"], "identity"), dropout_rates(options)),
             device=options["device"],
             dtype=options["dtype"],
             precision=options["precision"],

@@ -19,6 +19,7 @@ from gpubp.data._standardizer import extremes as extremes
 from gpubp.data._table import Column as Column
 from gpubp.data._table import Kind as Kind
 from gpubp.data._table import Table as Table
+from gpubp.data._table_blocks import TableBlocks as TableBlocks
 from gpubp.data._targets import TASKS as TASKS
 from gpubp.data._targets import infer_task as infer_task
 from gpubp.data.blockwise import Blocks as Blocks
@@ -44,6 +45,7 @@ __all__ = [
     "Rows",
     "Standardizer",
     "Table",
+    "TableBlocks",
     "blocks",
     "extremes",
     "held",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +30,16 @@ class Bins:
     edges: Array
 
     @classmethod
-    def fit(cls, x: Array, columns: Array, count: int) -> Bins:
+    def fit(cls, x: Array | Callable[[int], Array], columns: Array, count: int) -> Bins:
         """At most `count` intervals for each of these columns of x (n, n_features), by its quantiles, which are values.
 
-        A column with two different values or fewer gets none.
+        x may be a function that gives one column (n,) of it. A column with two different values or fewer gets none.
         """
-        at = np.arange(count + 1) * (len(x) - 1) // count
-        found = {int(j): np.unique(np.sort(x[:, j])[at]).astype(np.float64) for j in columns}
+        found = {}
+        for j in columns.tolist():
+            values = np.sort(x(j) if callable(x) else x[:, j])
+            at = np.arange(count + 1) * (len(values) - 1) // count
+            found[j] = np.unique(values[at]).astype(np.float64)
         kept = {j: edges for j, edges in found.items() if len(edges) > 2}
         return cls(
             np.array(list(kept), np.int64),

@@ -22,8 +22,8 @@ class Dataset:
     """Rows of examples and what is to be predicted for each.
 
     x (n, n_features) is float32, or float64 where the source was 64-bit numbers or text, or a Table where it has
-    categories or missing cells, or Blocks where it is too large to be held. y is int64 labels 0..k-1 of shape (n,)
-    that index `classes`, or floats (n, n_outputs) for regression, or None.
+    categories or missing cells, or Blocks (TableBlocks) where it is too large to be held. y is int64 labels 0..k-1 of
+    shape (n,) that index `classes`, or floats (n, n_outputs) for regression, or None.
     `test` is the fixed test part of a named set; it is never part of x.
     """
 

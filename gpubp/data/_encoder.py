@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from gpubp.data._columns import Names, split_names
 from gpubp.data._encoding import USES, Encoding, learned, useless
 from gpubp.data._files import listing, quoted
 from gpubp.data._table import CATEGORY, KINDS, PLURAL, Kind, Table
+from gpubp.data._table_blocks import TableBlocks
+from gpubp.data.blockwise import Blocks
 from gpubp.errors import DataError, InputError, counted, nearest
 
 Array = NDArray[Any]
@@ -27,12 +29,12 @@ class Encoder:
     left_out: tuple[str, ...] = ()
 
     @classmethod
-    def fit(cls, table: Table, *, categorical: Names = (), ordinal: Names = ()) -> Encoder:
+    def fit(cls, table: Table | TableBlocks, *, categorical: Names = (), ordinal: Names = ()) -> Encoder:
         """Numbers, dates and booleans keep their value; their median fills missing cells, which a flag tells.
 
         Categories become one column each, or one number for all where `ordinal` names them. A column without a value,
         one that numbers or names the rows, and one of more than 100 categories that is not named are left out.
-        InputError where no column is left, or a name is none.
+        InputError where no column is left, or a name is none. Of `TableBlocks` one column at a time is held.
         """
         numbered, named = (split_names(names, table.names) for names in (ordinal, categorical))
         for name in [*numbered, *named]:
@@ -83,8 +85,14 @@ class Encoder:
             ]
         )
 
-    def transform(self, table: Table) -> Array:
+    @overload
+    def transform(self, table: Table) -> Array: ...
+    @overload
+    def transform(self, table: TableBlocks) -> Blocks: ...
+    def transform(self, table: Table | TableBlocks) -> Array | Blocks:
         """The table as float64 (n, len(labels)). DataError where a column is missing or of another kind."""
+        if isinstance(table, TableBlocks):
+            return table.map(cast(Any, self.transform), len(self.labels))
         for name, kind in self.kinds.items():
             got = next((column.kind for column in table.columns if column.name == name), None)
             if got != kind:
@@ -100,7 +108,17 @@ class Encoder:
             start += width
         return x
 
-    def unknown(self, table: Table) -> list[str]:
+    def number(self, table: Table | TableBlocks, j: int) -> Array:
+        """Number j of each row, (n,): column j of what `transform` gives, without the others."""
+        widths = [len(encoding.labels) for encoding in self.columns]
+        starts = np.cumsum([0, *widths])
+        which = int(np.searchsorted(starts, j, "right")) - 1
+        column = next(iter(table.select([self.columns[which].name]).columns))
+        out = np.empty((len(column), widths[which]))
+        self.columns[which].write(column, out)
+        return np.asarray(out[:, j - starts[which]])
+
+    def unknown(self, table: Table | TableBlocks) -> list[str]:
         """For each column with cells unlike those of the training: how many, and what they count as."""
         found = []
         for encoding, column in zip(self.columns, table.select(self.names).columns, strict=True):

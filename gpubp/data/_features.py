@@ -75,7 +75,7 @@ def load_rows(
     check_stream(kind, source, stream)
     if kind in TABLES:
         columns = Wanted(feature_names=feature_names, kinds=kinds, id=id, n_features=n_features)
-        table, id_name, ids = read_rows(kind, path, columns)
+        table, id_name, ids = read_rows(kind, path, columns, stream)
         rows = Rows(table if typed or not table.is_numeric() else table.matrix(), table.names, id_name, ids)
     elif id is not None:
         raise ConfigError(

@@ -16,14 +16,14 @@ from gpubp.data._packed import free_memory
 from gpubp.data.blockwise import ArrayBlocks, Blocks, NpyFile, Part, read_checked
 
 Array = NDArray[Any]
-SHARE = 0.25  # of the free memory that a file may take: its numbers come twice, as they are and standardized
+SHARE = 0.25  # of the free memory that data may take: its numbers come twice, as they are and standardized
 SMALL = 64 * 2**20  # bytes of features that are held even so
 
 
-def is_large(path: Path) -> bool:
-    """Whether a file is larger than the share of the free memory that is taken for it; False where that is unknown."""
+def is_large(nbytes: int) -> bool:
+    """Whether data is larger than the share of the free memory that is taken for it; False where that is unknown."""
     free = free_memory()
-    return free is not None and path.stat().st_size > SHARE * free
+    return free is not None and nbytes > SHARE * free
 
 
 def npy_blocks(path: Path) -> Blocks:
@@ -41,7 +41,9 @@ def npy_blocks(path: Path) -> Blocks:
 def npy_rows(path: Path, stream: bool | None) -> Array | Blocks:
     """The array of an .npy file, or its rows, block by block: with `stream`, and by default where it is large."""
     existing_file(path)
-    return npy_blocks(path) if stream or (stream is None and is_large(path)) else read_npy(path)
+    return (
+        npy_blocks(path) if stream or (stream is None and is_large(path.stat().st_size)) else read_npy(path)
+    )
 
 
 def held(x: Blocks, dtype: DTypeLike) -> Array | Blocks:
@@ -53,7 +55,7 @@ def held(x: Blocks, dtype: DTypeLike) -> Array | Blocks:
     def check(part: Part) -> tuple[Array]:
         return (validate.features(part.x, x.n_features, dtype),)
 
-    for (rows,) in read_checked(x, range(x.n_blocks), check, f"{x.name}: " if x.name else ""):
+    for (rows,) in read_checked(x, range(x.n_blocks), check):
         out[start : start + len(rows)] = rows
         start += len(rows)
     return out

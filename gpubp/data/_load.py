@@ -17,6 +17,7 @@ from gpubp.data._large import npy_rows
 from gpubp.data._named import named_set
 from gpubp.data._source import TABLES, Source, check_stream, resolve
 from gpubp.data._table import Kind, Table
+from gpubp.data._table_blocks import TableBlocks
 from gpubp.data._tables import table_set
 from gpubp.data._targets import checked_task, encode
 from gpubp.data.blockwise import Blocks
@@ -53,8 +54,9 @@ def load(
     missing (or always, with `typed`): an `Encoder`, fitted on the part to train, makes an array of it. categorical
     names columns to read as categories though they hold numbers, drop those to leave out.
 
-    With `stream` the features of .npy files are read block by block, and x is `Blocks`; with None where the file is
-    larger than a quarter of the free memory. Targets are held. Other sources are held as a whole, and refuse `stream`.
+    With `stream` the features of .npy and .parquet files are read block by block, and x is `Blocks`, or `TableBlocks`
+    where it would be a Table; with None where they take more than a quarter of the free memory. Targets are held. Other
+    sources are held as a whole, and refuse `stream`.
 
     task None is inferred: see `infer_task`. classes, from a trained run, are the labels to encode with; a
     label that is not among them is an InputError. feature_names and kinds, from its encoder, pick the columns and say
@@ -67,7 +69,7 @@ def load(
     check_stream(kind, source, stream)
     if kind in TABLES:
         columns = Wanted(target, drop, categorical, feature_names, kinds)
-        data = _plain(table_set(kind, path, columns, wanted, classes), typed)
+        data = _plain(table_set(kind, path, columns, wanted, classes, stream), typed)
     elif target is not None or drop or categorical:
         name = "target" if target is not None else "drop" if drop else "categorical"
         raise ConfigError(
@@ -85,7 +87,7 @@ def load(
 
 def _plain(data: Dataset, typed: bool) -> Dataset:
     """The data set with an array for x where the table is one of numbers alone."""
-    assert isinstance(data.x, Table)
+    assert isinstance(data.x, Table | TableBlocks)
     return data if typed or not data.x.is_numeric() else dataclasses.replace(data, x=data.x.matrix())
 
 

@@ -43,7 +43,7 @@ def check_room(path: Path, size: int) -> None:
     if size > SMALL and free is not None and size > free:
         raise DataError(
             f"{path}: expected data that fits the {free >> 20:,} MiB of free memory, got {size >> 20:,} MiB; "
-            "use fewer rows, or features as .npy with stream=True."
+            "use fewer rows, or stream=True with features as .npy or a table as .parquet."
         )
 
 

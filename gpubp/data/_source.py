@@ -14,6 +14,7 @@ from gpubp.errors import ConfigError, DataError, nearest
 Source = str | os.PathLike[str]
 
 TABLES = ("csv", "parquet")  # kinds with named columns
+STREAMED = ("npy", "parquet")  # kinds that can be read block by block
 FORMATS = ".csv, .parquet, .npz, .npy, or idx images such as train-images-idx3-ubyte.gz"
 
 
@@ -24,10 +25,10 @@ def named_columns(source: Source) -> bool:
 
 def check_stream(kind: str, source: Source, stream: bool | None) -> None:
     """ConfigError where a source that is read as a whole was to be read block by block."""
-    if stream and kind != "npy":
+    if stream and kind not in STREAMED:
         raise ConfigError(
-            f"stream: expected an .npy file, got {os.fspath(source)!r}, which is read as a whole; "
-            "leave stream out, or save the features as .npy."
+            f"stream: expected an .npy or a .parquet file, got {os.fspath(source)!r}, which is read as a whole; "
+            f"leave stream out, or save the data as .{'parquet' if kind in TABLES else 'npy'}."
         )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from gpubp.data import validate
 from gpubp.data.blockwise import Blocks, Part, Pour, read_checked
-from gpubp.errors import InputError
+from gpubp.errors import EntryError, InputError
 
 Array = NDArray[Any]
 _BLOCK = 1 << 16  # elements that go through float64 at a time; they stay in cache
@@ -89,13 +89,11 @@ class Standardizer:
                 out[rows] = block
         if not validate.all_finite(out):
             row, column = (int(i) for i in np.argwhere(~np.isfinite(out))[0])
-            name, place = "x", f" at row {row}, column {column}"
-            if columns is not None:
-                name, place = f"column {columns[column]!r}", ""
-            raise InputError(
-                f"{name}: expected values whose standardized form fits {out.dtype}, got {x[row, column]!s}{place} "
-                f"(mean {self.mean[column]:g}, scale {self.scale[column]:g}); check that value."
-            )
+            what = f"expected values whose standardized form fits {out.dtype}, got {x[row, column]!s}"
+            learned = f"mean {self.mean[column]:g}, scale {self.scale[column]:g}"
+            if columns is None:
+                raise EntryError(f"x: {what} at", (row, column), f"check that value ({learned}).")
+            raise InputError(f"column {columns[column]!r}: {what} ({learned}); check that value.")
         return out
 
     def inverse_transform(self, z: Any, dtype: DTypeLike | None = None) -> Array:
@@ -132,9 +130,8 @@ def _rows(x: Array | Blocks) -> Iterator[Array]:
     def check(part: Part) -> tuple[Array]:
         return (validate.features(part.x, dtype=validate.float_dtype(part.x)),)
 
-    prefix = f"{x.name}: " if x.name else ""
     pour, buffer = (
-        Pour(read_checked(x, range(x.n_blocks), check, prefix)),
+        Pour(read_checked(x, range(x.n_blocks), check)),
         np.empty((_step(x.n_features), x.n_features)),
     )
     while n := pour.into([buffer]):

@@ -69,6 +69,10 @@ class Table:
     def nbytes(self) -> int:
         return sum(column.values.nbytes for column in self.columns)
 
+    def __getitem__(self, rows: Array) -> Table:
+        """`take`, as an array has it."""
+        return self.take(rows)
+
     def take(self, rows: Array) -> Table:
         """These rows, in this order."""
         return Table(tuple(column.take(rows) for column in self.columns))

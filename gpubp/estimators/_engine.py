@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.replay import STEP
-from gpubp.layers import Dense, Dropout, Layer
+from gpubp.layers import Layer, from_widths, with_dropout
 from gpubp.network import Network
 from gpubp.optimizers import SGD, Adam, Optimizer
 from gpubp.schedules import Factors, Schedule, Steps
@@ -220,12 +220,7 @@ def _key(estimator: Any, coefs: Sequence[Any], dtype: np.dtype[Any] | None) -> K
 
 def _layers(key: Key) -> list[Layer]:
     """Dense layers, each hidden one followed by its dropout where there is one."""
-    layers: list[Layer] = []
-    for k, rate in enumerate(key.dropout):
-        layers.append(Dense(key.units[k], key.units[k + 1], key.activation))
-        if rate > 0:
-            layers.append(Dropout(rate))
-    return [*layers, Dense(key.units[-2], key.units[-1])]
+    return with_dropout(from_widths(list(key.units), key.activation, "identity"), key.dropout)
 
 
 def _settings(estimator: Any) -> tuple[Any, ...]:

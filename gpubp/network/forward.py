@@ -67,8 +67,7 @@ class Forward(Parameters):
         def check(part: Part) -> tuple[npt.NDArray[Any]]:
             return (validate.features(part.x, self.n_in, self.dtype),)
 
-        prefix = f"{blocks.name}: " if blocks.name else ""
-        pour = Pour(read_checked(blocks, range(blocks.n_blocks), check, prefix))
+        pour = Pour(read_checked(blocks, range(blocks.n_blocks), check))
         outputs = self.backend.empty((len(blocks), self.n_out), self.dtype)
         buffer, start = np.empty((min(self.rows_at_once, len(blocks)), self.n_in), self.dtype), 0
         while n := pour.into([buffer]):

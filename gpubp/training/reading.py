@@ -52,13 +52,16 @@ class Reader:
 
     def __init__(self, trainer: Trainer, blocks: Blocks, prefix: str = "") -> None:
         self.net, self.loss, self.blocks = trainer.net, trainer.loss, blocks
-        self._prefix = f"{blocks.name}: {prefix}" if blocks.name else prefix
+        self._what = prefix
         if len(blocks) == 0:
-            raise InputError(f"{self._prefix}x: expected at least one row, got none; pass some data.")
+            raise InputError(blocks.named("x: expected at least one row, got none; pass some data.", prefix))
         if blocks.n_features != self.net.n_in:
             raise InputError(
-                f"{self._prefix}x: expected {counted(self.net.n_in, 'feature')} per row, got {blocks.n_features}; "
-                "pass the columns that the network was made for."
+                blocks.named(
+                    f"x: expected {counted(self.net.n_in, 'feature')} per row, got {blocks.n_features}; "
+                    "pass the columns that the network was made for.",
+                    prefix,
+                )
             )
         first = next(self.read(range(1)))
         self.labels = first[1].dtype == np.int64
@@ -84,11 +87,11 @@ class Reader:
     def read(self, order: Sequence[int] | None = None) -> Iterator[Rows]:
         """The rows of these blocks, in this order; by default all."""
         order = range(self.blocks.n_blocks) if order is None else order
-        return read_checked(self.blocks, order, self._check, self._prefix)
+        return read_checked(self.blocks, order, self._check, self._what)
 
     def take(self, order: npt.NDArray[np.int64]) -> Iterator[Rows]:
         """These rows, in this order; of blocks with `any_order`."""
-        return take_checked(self.blocks, order, self._check, self._prefix)
+        return take_checked(self.blocks, order, self._check, self._what)
 
     def whole(self) -> Rows:
         """All rows, in arrays of the device."""

@@ -127,7 +127,7 @@ def test_a_bad_value_names_its_row(refused, flowers_npy, flowers, tmp_path):
         flowers_npy,
         *OPTIONS,
         "--stream",
-        naming="X.npy: x: expected finite values, got nan at row 41",
+        naming="gpubp: error: X.npy: x: expected finite values, got nan at row 41",
     )
     x[41, 1] = 1e101
     np.save(tmp_path / "X.npy", x)
@@ -136,7 +136,7 @@ def test_a_bad_value_names_its_row(refused, flowers_npy, flowers, tmp_path):
         flowers_npy,
         *OPTIONS,
         "--stream",
-        naming="expected values of at most 1e+100, got 1e+101 at row 41",
+        naming="gpubp: error: X.npy: x: expected values of at most 1e+100, got 1e+101 at row 41",
     )
 
 
@@ -152,7 +152,7 @@ def test_what_cannot_be_read_by_rows(refused, flowers_npy, flowers, tmp_path):
 
 def test_a_table_is_not_read_by_blocks(refused, gpubp, flowers_npy, tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{i},{i * i / 7}\n" for i in range(40)))
-    expected = "stream: expected an .npy file, got 't.csv', which is read as a whole"
+    expected = "stream: expected an .npy or a .parquet file, got 't.csv', which is read as a whole"
     refused("train", "t.csv", "--stream", naming=expected)
     assert gpubp("train", "t.csv", *OPTIONS, "--out", "run").code == 0
     refused("evaluate", "run", "t.csv", "--stream", naming=expected)
@@ -171,5 +171,5 @@ def test_bins_need_all_rows(refused, flowers_npy):
         *OPTIONS[:-1],
         "8",
         "--stream",
-        naming="--bins: expected 0 for data that is read",
+        naming="--bins: expected 0 for an .npy file that is read",
     )

@@ -296,6 +296,34 @@ def test_early_stopping_keeps_the_best_weights(gpubp, flowers_csv):
     assert float(found[1]) == pytest.approx(best, rel=1e-4)
 
 
+@pytest.mark.parametrize(("given", "rates"), [("0.25", [0.25, 0.25]), ("0.25,0", [0.25, 0]), ("0", [0, 0])])
+def test_dropout_drops_hidden_units_and_is_kept_in_the_run(gpubp, refused, flowers_csv, given, rates):
+    common = ("train", flowers_csv, "--hidden", "8,6", "--epochs", 2, "--seed", 0)
+    plain, dropped = gpubp(*common, "--out", "plain"), gpubp(*common, "--dropout", given, "--out", "run")
+    assert dropped.code == 0, dropped.err
+    assert (f"relu, dropout {rates[0]:g},{rates[1]:g}, " if any(rates) else "relu, ") in dropped.out
+    assert ", dropout" not in plain.out
+    _, trainer, found = run.load_run("run", "cpu")
+    assert trainer.net.rates == [0, *rates]
+    assert found.options["dropout"] == [float(rate) for rate in given.split(",")]
+    same = (run.load_run("plain", "cpu")[1].net.flat == trainer.net.flat).all()
+    assert same == (not any(rates))
+    refused(
+        "train", flowers_csv, "--out", "run", "--resume", "--dropout", "0.5", naming="--dropout: expected [0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("hidden", "dropout", "expected"),
+    [
+        ("8,6", "0.1,0.2,0.3", "expected a rate for each of 2 hidden layers, got 0.1,0.2,0.3"),
+        ("none", "0.1", "expected hidden layers beside it, got 0.1"),
+    ],
+)
+def test_dropout_fits_the_hidden_layers(refused, flowers_csv, hidden, dropout, expected):
+    refused("train", flowers_csv, "--hidden", hidden, "--dropout", dropout, naming=f"--dropout: {expected}")
+
+
 def test_the_best_weights_reach_the_copy_that_products_read(gpubp, flowers_csv):
     gpubp(
         "train",

@@ -1,4 +1,4 @@
-"""Parquet: the same table as from CSV, group by group too, and what a file may be that is none."""
+"""Parquet: the same table as from CSV, and what a file may be that is none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from gpubp.data import Encoder, Table, _columns, _parquet, load, load_features, load_rows
+from gpubp.data import Encoder, Table, load, load_features, load_rows
 from gpubp.errors import ConfigError, DataError
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
@@ -116,25 +116,6 @@ def test_several_targets_and_ids(write):
         load(path, target="u,v", task="classification")
     rows = load_rows(path, feature_names=["a"])
     assert (rows.id_name, rows.ids) == ("id", ["p", "q"])
-
-
-def test_row_groups_are_the_rows_in_turn(write):
-    rng = np.random.default_rng(0)
-    columns = {"a": rng.normal(size=100), "c": rng.choice(["x", "y", "z"], 100), "y": rng.normal(size=100)}
-    path = write(columns, row_group_size=30)
-    groups = list(_parquet.row_groups(path, _columns.Wanted().to_train))
-    assert [len(group.table) for group in groups] == [30, 30, 30, 10]
-    whole = load(path)
-    encoder = Encoder.fit(whole.x)
-    parts = [encoder.transform(group.table) for group in groups]
-    np.testing.assert_array_equal(np.concatenate(parts), encoder.transform(whole.x))
-    np.testing.assert_array_equal(np.concatenate([group.targets[0] for group in groups]), whole.y[:, 0])
-
-
-def test_a_fault_in_a_later_group_is_placed_in_the_file(write):
-    path = write({"a": ["1"] * 50 + ["x"] + ["2"] * 49, "y": np.arange(100) + 0.5}, row_group_size=30)
-    with pytest.raises(DataError, match="row 50, column 'a': expected a number, got text 'x'"):
-        list(_parquet.row_groups(path, _columns.Wanted().to_train))
 
 
 def test_kinds_of_a_run(write, tmp_path):

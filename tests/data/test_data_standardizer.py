@@ -137,7 +137,7 @@ def test_bad_input():
     with pytest.raises(InputError, match="nan at row 0, column 1"):
         s.transform(np.array([[0.0, np.nan]]))
     with pytest.raises(
-        InputError, match=r"fits float32, got 1e\+300 at row 1, column 0 \(mean 0.5, scale 0.5\)"
+        InputError, match=r"fits float32, got 1e\+300 at row 1, column 0; .* \(mean 0.5, scale 0.5\)"
     ):
         s.transform(np.array([[0.0, 1.0], [1e300, 1.0]]), np.float32)
     with pytest.raises(InputError, match=r"expected shape \(n, 2\), got \(3,\)"):

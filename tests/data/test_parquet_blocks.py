@@ -5,7 +5,7 @@ import pytest
 
 import gpubp
 from gpubp.data import ParquetBlocks
-from gpubp.data.blockwise import _parquet
+from gpubp.data.blockwise import _row_groups
 from gpubp.errors import DataError, InputError
 
 pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed (pip install 'gpubp[parquet]')")
@@ -14,7 +14,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(_parquet, "PART_BYTES", 200)
+    monkeypatch.setattr(_row_groups, "PART_BYTES", 200)
 
 
 def columns(n=50):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reference import host
 
 from gpubp import Network, Trainer
-from gpubp.data import Blocks, Part, blocks
+from gpubp.data import Blocks, Part, Standardizer, blocks
 from gpubp.data.blockwise import _base
 from gpubp.errors import DataError, InputError, NumericalError
 from gpubp.optimizers import SGD, Adam
@@ -302,7 +302,7 @@ def test_a_bad_value_in_the_middle_names_its_row(files, kind, spoil, message):
     text = str(caught.value)
     assert "\n" not in text
     assert f"the weights are those after training step {trainer.steps}" in text
-    assert ("x.npy: " in text) == (kind != "sparse")
+    assert (".npy: " in text) == (kind != "sparse")
     assert 0 < trainer.steps < 10
     # They are: the same steps in memory lead there, and the trainer goes on from them.
     good = np.arange(90)[6 if kind == "subset" else 0 :][: 8 * trainer.steps]
@@ -312,6 +312,48 @@ def test_a_bad_value_in_the_middle_names_its_row(files, kind, spoil, message):
         expected.step(x[rows], y[rows], w[rows])
     np.testing.assert_array_equal(trainer.net.flat, expected.net.flat)
     trainer.fit(*data(), epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("place", "spoil", "message"),
+    [
+        ("files", "y", "{folder}/y.npy: y: expected a class index from 0 to 2, got 3 at row 1; "),
+        ("files", "w", "{folder}/w.npy: sample_weight: expected weights of at least 0, got -1.0 at row 1; "),
+        ("files", "x", "{folder}/x.npy: x: expected finite values, got nan at row 1, column 0; "),
+        ("beside", "y", "y: expected a class index from 0 to 2, got 3 at row 1; "),
+        ("beside", "x", "{folder}/x.npy: x: expected finite values, got nan at row 1, column 0; "),
+        ("mapped", "y", "{folder}/y.npy: y: expected a class index from 0 to 2, got 3 at row 1; "),
+        ("subset", "y", "{folder}/y.npy: y: expected a class index from 0 to 2, got 3 at row 1; "),
+    ],
+)
+def test_a_message_names_the_file_of_what_is_wrong(files, tmp_path, place, spoil, message):
+    arrays = {"x": data(40)[0], "y": np.arange(40) % 3, "w": np.ones(40)}
+    arrays[spoil][1] = {"x": np.nan, "y": 3, "w": -1}[spoil]
+    x, y, w = files(*arrays.values())
+    source = blocks(x, y, w)
+    if place == "beside":
+        source = blocks(x).beside(arrays["y"])
+    elif place == "mapped":
+        source = source.map(np.abs)
+    elif place == "subset":
+        source = source.subset(np.arange(40) < 30)
+    for what, call in (
+        ("", lambda: fitted(source)),
+        ("validation ", lambda: fitted(data(40)[0], np.arange(40) % 3, validation=source)),
+    ):
+        with pytest.raises(InputError) as caught:
+            call()
+        file, found, rest = message.format(folder=tmp_path).rpartition("npy: ")
+        assert str(caught.value).startswith(file + found + what + rest)
+
+
+def test_a_preprocessing_that_overflows_names_the_row_of_the_file(files):
+    x = data(200)[0]
+    x[150, 2] = 3e38
+    scaler = Standardizer(np.zeros(x.shape[1]), np.full(x.shape[1], 1e-10))
+    source = blocks(*files(x, np.arange(200) % 3)[:2]).map(lambda part: scaler.transform(part, np.float32))
+    with pytest.raises(InputError, match=r"x\.npy: x: expected values whose .* at row 150, column 2; check"):
+        fitted(source)
 
 
 def test_a_bad_value_in_the_first_rows_is_found_before_training(files):

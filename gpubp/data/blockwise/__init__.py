@@ -10,6 +10,7 @@ from ._open import as_blocks as as_blocks
 from ._open import blocks as blocks
 from ._parquet import ParquetBlocks as ParquetBlocks
 from ._pour import Pour as Pour
+from ._row_groups import RowGroups as RowGroups
 from ._sparse import SparseBlocks as SparseBlocks
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ParquetBlocks",
     "Part",
     "Pour",
+    "RowGroups",
     "SparseBlocks",
     "as_blocks",
     "blocks",

@@ -23,9 +23,10 @@ class ArrayBlocks(Blocks):
     def __init__(self, x: Any, y: Any = None, w: Any = None) -> None:
         arrays = {"x": x, "y": y, "sample_weight": w}
         self._arrays = [None if a is None else rows_of(a, name) for name, a in arrays.items()]
+        self._files = {name: _file(a) for name, a in arrays.items()}
         first = self._arrays[0]
         assert first is not None
-        self.name = str(x.path) if isinstance(x, NpyFile) else str(getattr(x, "filename", None) or "")
+        self.name = self._files["x"]
         if len(first.shape) != 2 or 0 in first.shape:
             raise InputError(
                 f"{self.name + ': ' if self.name else ''}x: expected shape (batch, n_in) with rows and columns, "
@@ -47,6 +48,9 @@ class ArrayBlocks(Blocks):
             if array is not None:
                 array.free(start, stop)
 
+    def source(self, argument: str) -> str:
+        return self._files.get(argument, self.name)
+
     def ahead(self, blocks: Sequence[int]) -> None:
         for block in blocks:
             for array in self._arrays:
@@ -63,6 +67,11 @@ def rows_of(array: Any, name: str) -> Rows:
             validate.numeric(array, name, "(batch, ...)") if array.dtype.kind not in "biuf" else array
         )
     return InMemory(validate.numeric(array, name, "(batch, ...)"))
+
+
+def _file(array: Any) -> str:
+    """The file that an array lies in, "" where it is none."""
+    return str(array.path) if isinstance(array, NpyFile) else str(getattr(array, "filename", None) or "")
 
 
 def is_map(array: Any) -> bool:

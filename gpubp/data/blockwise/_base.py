@@ -69,6 +69,15 @@ class Blocks(ABC):
         """What messages call row k."""
         return f"row {k}"
 
+    def source(self, argument: str) -> str:
+        """The file of x, y or sample_weight, before a message about it; "" where it lies in memory."""
+        return self.name
+
+    def named(self, message: object, what: str = "") -> str:
+        """A message about x, y or sample_weight behind the name of its file, and behind `what` ("validation ")."""
+        file = self.source(str(message).partition(":")[0])
+        return f"{file}: {what}{message}" if file else f"{what}{message}"
+
     def parts(self) -> Iterator[Part]:
         """All rows in their order."""
         for block in range(self.n_blocks):
@@ -95,7 +104,7 @@ class _Mapped(Blocks):
         self._base, self._x, self.n_features = base, x, n_features
         self.name, self.starts = base.name, base.starts
         self.weighted, self.any_order = base.weighted, base.any_order
-        self.ahead, self.row = base.ahead, base.row  # type: ignore[method-assign]
+        self.ahead, self.row, self.source = base.ahead, base.row, base.source  # type: ignore[method-assign]
 
     def read(self, block: int) -> Iterator[Part]:
         row = int(self.starts[block])
@@ -123,6 +132,9 @@ class _Beside(Blocks):
             for array, name in ((y, "y"), (w, "sample_weight"))
         )
         self.weighted = w is not None
+
+    def source(self, argument: str) -> str:
+        return "" if argument in ("y", "sample_weight") else self._base.source(argument)
 
     def read(self, block: int) -> Iterator[Part]:
         row = int(self.starts[block])
@@ -153,6 +165,7 @@ class _Subset(Blocks):
         ends = kept[base.starts]
         # Blocks of which nothing is kept are not read.
         self._blocks = np.flatnonzero(np.diff(ends))
+        self.source = base.source  # type: ignore[method-assign]
         self.starts = np.concatenate(([0], ends[self._blocks + 1]))
         self._rows = np.flatnonzero(keep) if base.any_order else None
 
