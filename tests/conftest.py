@@ -18,8 +18,26 @@ settings.load_profile("gpubp")
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--long", action="store_true", help="the long form of the tests marked `durability`; tens of minutes"
+        "--long",
+        action="store_true",
+        help="the tests marked `slow` too, and the long form of those marked `durability`; tens of minutes",
     )
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if "torch" in item.fixturenames:
+            item.add_marker("oracle")
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow and not config.getoption("--long"):
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch; the tests that take it are marked `oracle`."""
+    return pytest.importorskip("torch", reason="PyTorch, the oracle of this test, is not installed")
 
 
 @pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

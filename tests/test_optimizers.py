@@ -59,9 +59,8 @@ def batches():
     ]
 
 
-def parity(activation, method, kind, options, *, l1=0.0, l2=0.0):
+def parity(torch, activation, method, kind, options, *, l1=0.0, l2=0.0):
     """Worst relative difference of any parameter after any of 200 steps, against PyTorch's network and optimizer."""
-    torch = pytest.importorskip("torch", reason="PyTorch, the oracle of this test, is not installed")
     net = gpubp.Network(WIDTHS, activation, dtype="float64", seed=1)
     trainer = gpubp.Trainer(net, "softmax_cross_entropy", method, l1=l1, l2=l2)
     layers = []
@@ -91,16 +90,16 @@ def parity(activation, method, kind, options, *, l1=0.0, l2=0.0):
 
 @pytest.mark.parametrize(("activation", "bound"), [("tanh", 1e-12), ("relu", 1e-10)])
 @pytest.mark.parametrize("name", CASES)
-def test_parity_with_pytorch_over_200_steps(name, activation, bound, record_property):
-    worst = parity(activation, *CASES[name])
+def test_parity_with_pytorch_over_200_steps(torch, name, activation, bound, record_property):
+    worst = parity(torch, activation, *CASES[name])
     print(f"{name}, {activation}: worst relative difference {worst:.1e}")
     record_property("worst", worst)
     assert worst <= bound
 
 
 @pytest.mark.parametrize(("l1", "l2"), [(1e-3, 0.0), (0.0, 1e-2), (1e-3, 1e-2)])
-def test_penalties_as_pytorch_differentiates_them(l1, l2):
-    worst = parity("tanh", SGD(0.05, momentum=0.9), "SGD", {"momentum": 0.9}, l1=l1, l2=l2)
+def test_penalties_as_pytorch_differentiates_them(torch, l1, l2):
+    worst = parity(torch, "tanh", SGD(0.05, momentum=0.9), "SGD", {"momentum": 0.9}, l1=l1, l2=l2)
     print(f"l1 {l1}, l2 {l2}: worst relative difference {worst:.1e}")
     assert worst <= 1e-12
 

@@ -47,9 +47,8 @@ schedules = simple | st.builds(Warmup, steps=st.none() | st.integers(1, 200), af
 # ---- PyTorch as the oracle
 
 
-def torch_factors(make, steps, observed=None):
+def torch_factors(torch, make, steps, observed=None):
     """The learning rates of a torch scheduler over the run, divided by the optimizer's lr."""
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here and is not installed")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=LR)
     scheduler = make(torch.optim.lr_scheduler, optimizer)
     factors = []
@@ -69,7 +68,7 @@ def torch_factors(make, steps, observed=None):
     "given_",
     [{}, {"warmup": 0.05}, {"warmup": 0.0}, {"warmup": 0.77, "start": 0.5}, {"final": 0.1}, {"warmup": 0.5}],
 )
-def test_one_cycle_is_pytorchs(given_, total):
+def test_one_cycle_is_pytorchs(torch, given_, total):
     ours = OneCycle(**given_)
     if ours.warmup * total in (1.0, total):
         pytest.skip("PyTorch divides zero by zero where a phase of its cycle is empty")
@@ -85,32 +84,34 @@ def test_one_cycle_is_pytorchs(given_, total):
             cycle_momentum=False,
         )
 
-    theirs = torch_factors(make, total)
+    theirs = torch_factors(torch, make, total)
     np.testing.assert_allclose(ours(np.arange(total), total), theirs, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("total", [1, 2, 9, 250])
 @pytest.mark.parametrize("final", [0.0, 0.2])
-def test_cosine_is_pytorchs(final, total):
-    theirs = torch_factors(lambda s, o: s.CosineAnnealingLR(o, T_max=total, eta_min=final * LR), total + 1)
+def test_cosine_is_pytorchs(torch, final, total):
+    theirs = torch_factors(
+        torch, lambda s, o: s.CosineAnnealingLR(o, T_max=total, eta_min=final * LR), total + 1
+    )
     np.testing.assert_allclose(Cosine(final)(np.arange(total + 1), total), theirs, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("every", [1, 7, 40, 500])
-def test_step_is_pytorchs(every):
-    theirs = torch_factors(lambda s, o: s.StepLR(o, step_size=every, gamma=0.3), 200)
+def test_step_is_pytorchs(torch, every):
+    theirs = torch_factors(torch, lambda s, o: s.StepLR(o, step_size=every, gamma=0.3), 200)
     np.testing.assert_allclose(Step(every, 0.3)(np.arange(200), 200), theirs, rtol=1e-12)
 
 
 @pytest.mark.parametrize("rate", [0.9, 0.999, 1.0])
-def test_exponential_is_pytorchs(rate):
-    theirs = torch_factors(lambda s, o: s.ExponentialLR(o, gamma=rate), 200)
+def test_exponential_is_pytorchs(torch, rate):
+    theirs = torch_factors(torch, lambda s, o: s.ExponentialLR(o, gamma=rate), 200)
     np.testing.assert_allclose(Exponential(rate)(np.arange(200), 200), theirs, rtol=1e-12)
 
 
 @pytest.mark.parametrize("patience", [0, 1, 3])
 @pytest.mark.parametrize("minimum", [0.0, 0.05])
-def test_plateau_is_pytorchs(minimum, patience):
+def test_plateau_is_pytorchs(torch, minimum, patience):
     rng = np.random.default_rng(patience)
     losses = np.maximum.accumulate(rng.random(60))[::-1] + rng.normal(0, 0.05, 60) + 0.2
     losses[7], losses[8] = math.nan, math.inf
@@ -125,7 +126,7 @@ def test_plateau_is_pytorchs(minimum, patience):
         factors.append(ours(0, 1))
         ours.observe(loss)
     assert len(set(factors)) > 2
-    np.testing.assert_allclose(factors, torch_factors(make, 60, losses), rtol=1e-12)
+    np.testing.assert_allclose(factors, torch_factors(torch, make, 60, losses), rtol=1e-12)
 
 
 # ---- values by hand

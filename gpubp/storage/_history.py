@@ -16,6 +16,8 @@ from ._paths import PathLike, checked_path, show
 
 def _cell(value: object) -> str:
     """One CSV cell, quoted if need be; csv's writer leaves a carriage return bare if lines end with \\n."""
+    if isinstance(value, (int, float)):  # nearly all cells, of a file that is written again after every epoch
+        return str(value)
     text = "" if value is None else str(value)
     return '"' + text.replace('"', '""') + '"' if re.search('[,"\r\n]', text) else text
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 LANES, ROWS = 32, 8  # of the tile of threads that adds up columns
 THREADS = LANES * ROWS  # of every other block
 MOST_BLOCKS = 2048  # of an elementwise grid: several for each multiprocessor of the largest GPUs
+HELD_BYTES = 32  # of a row that a thread of `softmax_loss` holds in registers
 CHUNK = 16384  # elements that one block of threads adds up of a flat buffer
 
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
@@ -64,13 +65,13 @@ def columns(blocks: int, n: int, width: int = 1) -> Layout:
     return (tiles(n, width), max(1, min(blocks, 65535))), (LANES, ROWS)
 
 
-def softmax(n: int) -> tuple[int, int]:
+def softmax(n: int, itemsize: int) -> tuple[int, int]:
     """(lanes, held) of `softmax_loss`: threads of a row, and entries of it that each holds in registers.
 
-    held = 0: the row is too wide for that and is read again.
+    held = 0: the row is too wide for that and is read again. Eight float64 entries a thread would spill.
     """
     lanes = min(32, max(4, 1 << max(0, n - 1).bit_length()))
-    return lanes, next((held for held in (1, 4, 8) if n <= lanes * held), 0)
+    return lanes, next((held for held in (1, 4, 8) if n <= lanes * held and held * itemsize <= HELD_BYTES), 0)
 
 
 def softmax_rows(batch: int, lanes: int) -> Layout:

@@ -196,7 +196,13 @@ LOADS = {
 }
 
 
-@pytest.mark.parametrize("name", LOADS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.oracle if "torch" in "".join(LOADS[name]) else ())
+        for name in LOADS
+    ],
+)
 def test_other_libraries_in_the_process(python, name):
     first, later = LOADS[name]
     for module in ("torch", "sklearn"):

@@ -56,6 +56,15 @@ def flowers() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture
+def many_flowers_csv(flowers_csv, tmp_path) -> Path:
+    """Each of the flowers twenty times: as many updates as a small set gets, in fewer epochs."""
+    header, *rows = flowers_csv.read_text().splitlines()
+    path = tmp_path / "many_flowers.csv"
+    path.write_text("\n".join([header, *rows * 20]) + "\n")
+    return path
+
+
+@pytest.fixture
 def flowers_csv(flowers, tmp_path) -> Path:
     """Columns length, width, depth and the label, which is text, in no order."""
     x, y = flowers

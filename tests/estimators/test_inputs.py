@@ -56,8 +56,7 @@ def test_frames_are_taken_with_their_names(package, reference):
         fitted.predict(frame.rename({"a": "z"}) if package == "polars" else frame.rename(columns={"a": "z"}))
 
 
-def test_tensors_of_pytorch_and_jax_are_taken(reference):
-    torch = pytest.importorskip("torch")
+def test_tensors_of_pytorch_and_jax_are_taken(torch, reference):
     fitted = classifier().fit(torch.from_numpy(X), torch.from_numpy(Y))
     np.testing.assert_array_equal(fitted.predict_proba(torch.from_numpy(X)), reference)
     with pytest.raises(
@@ -172,8 +171,7 @@ def test_a_query_of_polars_is_refused():
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
-def test_a_sparse_tensor_is_refused_for_what_it_is():
-    torch = pytest.importorskip("torch")
+def test_a_sparse_tensor_is_refused_for_what_it_is(torch):
     with pytest.raises(
         InputError, match=r"X: expected an array that NumPy takes; got torch\.Tensor"
     ) as error:

@@ -79,9 +79,11 @@ def dense_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
             if not (form == "all" or name == "gelu" or wide_real or (form == "each" and name in FEW)):
                 continue
             yield dense.bias_activation, (real, storage), (g.f, width), (matrix, vector)
-            yield dense.bias_activation_keep, (real, storage), (g.f, width), (matrix, vector, matrix)
-            arguments = (matrix, vector, matrix, int64[::1], int64, int64, int64)
-            yield dropout.bias_activation_dropout, (real, storage), (g.f, g.d_f, width), arguments
+            if form == "all" or name in FEW:  # the same with one store more
+                yield dense.bias_activation_keep, (real, storage), (g.f, width), (matrix, vector, matrix)
+            if form == "all" or name in FEW or storage == float64:  # most registers
+                arguments = (matrix, vector, matrix, int64[::1], int64, int64, int64)
+                yield dropout.bias_activation_dropout, (real, storage), (g.f, g.d_f, width), arguments
             for d_f in dict.fromkeys((g.d_f, g.d_f_of_output)):
                 if d_f is not None:
                     yield dense.delta, (real, storage), (d_f, width), (matrix, matrix, real[:, ::1])
@@ -92,13 +94,15 @@ def dense_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
 
 def softmax_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
     matrix, vector, stats, out = real[:, ::1], real[::1], float64[::1], storage[:, ::1]
+    of_widths = [geometry.softmax(n, real.bitwidth // 8) for n in (3, 10, 32, 100, 256, 1000)]
+    heaviest = sorted(of_widths, key=lambda variant: variant[1])[:: len(of_widths) - 1]
     for name, g in ACTIVATIONS.items():
-        variants = [geometry.softmax(n) for n in (3, 10, 32, 100, 256, 1000)]
-        if form == "one" or (form == "each" and name != "identity"):
-            variants = [(16, 1)] if storage == float32 and form == "each" else []
-            variants += [(32, 8), (32, 0)] if name == "gelu" else []
-        for lanes, held in variants:
-            for loss in (LOSSES["softmax_cross_entropy"], LOSSES["focal"])[: 1 + (name in FEW)]:
+        for loss in (LOSSES["softmax_cross_entropy"], LOSSES["focal"])[: 1 + (name in FEW)]:
+            variants = of_widths
+            if form == "one" or (form == "each" and (name != "identity" or loss.name == "focal")):
+                variants = [(16, 1)] if storage == float32 and form == "each" else []
+                variants += heaviest if name == "gelu" else []
+            for lanes, held in dict.fromkeys(variants):
                 for labels, y in ((True, int64[::1]), (False, matrix)):
                     scalars = (g.f, g.d_f, loss.l, loss.d_l, labels, lanes, held)
                     arguments = (matrix, vector, y, vector, stats, stats, out, matrix)
@@ -111,11 +115,12 @@ def loss_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
         for loss in LOSSES.values():
             wanted = {
                 "all": True,
-                "each": name == "identity" or (loss.name == "mse" and storage == real),
+                "each": name == "identity" or (loss.name == "mse" and name == "gelu"),
                 "one": name == "gelu" and loss.name == "mse",
             }
             if not loss.softmax and wanted[form]:
-                for width in widths(real, storage)[form != "all" and name != "identity" :]:
+                narrow = form == "all" or (form == "each" and loss.name == "mse")
+                for width in widths(real, storage)[0 if narrow else -1 :]:
                     parts = (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs, width)
                     arguments = (matrix, vector, matrix, vector, stats, stats, out, matrix, matrix)
                     yield losses.elementwise_loss, (real, storage), parts, arguments

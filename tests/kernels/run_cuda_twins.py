@@ -122,8 +122,8 @@ def check_delta(
     same(sum_columns(s, mine, wide), x.sum(axis=0), f"column sums {what}")
 
 
-def softmax_variants(n: int) -> list[tuple[int, int]]:
-    lanes, held = geometry.softmax(n)
+def softmax_variants(n: int, itemsize: int) -> list[tuple[int, int]]:
+    lanes, held = geometry.softmax(n, itemsize)
     return list(dict.fromkeys([(lanes, held), (lanes, 0)] + [(32, 0), (8, 0), (32, 4)] * (n == 16)))
 
 
@@ -156,7 +156,7 @@ def check_loss(
         else (loss_passes.elementwise_loss, (g.f, g.d_f, loss.l, loss.d_l, loss.mean_over_outputs))
     )
     cpu(factory, s.dtype, (theirs, b, y, w, expected, scratch, *reference), *scalars)
-    for variant in softmax_variants(n) if loss.softmax else [(s.width(n, wide, s.dtype),)]:
+    for variant in softmax_variants(n, z.itemsize) if loss.softmax else [(s.width(n, wide, s.dtype),)]:
         what = f"{name} of {link} {z.shape} {s.name} {variant} labels={labels} weights up to {weigh}"
         state = np.array([7, 7, 3.0, 2.0, 1.0]), np.zeros(COUNTERS, np.int64)
         mine = z.copy()

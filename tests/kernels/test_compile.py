@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -384,14 +385,15 @@ def test_training_goes_on_where_the_cache_cannot_be_written(tmp_path):
     assert not list(tmp_path.rglob("*.nb[ic]"))
 
 
-@pytest.mark.parametrize("kind", ["nbi", "nbc"])
-def test_training_goes_on_where_the_cache_is_damaged(tmp_path, kind):
-    assert train("", tmp_path) == ""
-    files = list(tmp_path.rglob(f"*.{kind}"))
-    assert len(files) > 3
-    for file in files:
-        file.write_bytes(file.read_bytes()[:10])
-    assert len(train("", tmp_path).splitlines()) == 1
+def test_training_goes_on_where_the_cache_is_damaged(tmp_path):
+    assert train("", tmp_path / "whole") == ""
+    for kind in ("nbi", "nbc"):
+        shutil.copytree(tmp_path / "whole", tmp_path / kind)
+        files = list((tmp_path / kind).rglob(f"*.{kind}"))
+        assert len(files) > 3
+        for file in files[:3]:
+            file.write_bytes(file.read_bytes()[:10])
+        assert len(train("", tmp_path / kind).splitlines()) == 1
 
 
 def test_seconds_of_compiling_are_counted(monkeypatch):

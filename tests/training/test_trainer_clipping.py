@@ -38,10 +38,10 @@ def by_hand(gradients, clip_norm=None, clip_value=None):
 
 
 @pytest.mark.parametrize("clips", CLIPS, ids=repr)
-def test_200_steps_against_numpy_penalty_included(device, clips):
+def test_steps_against_numpy_penalty_included(device, clips):
     trainer, net = trainer_of(device=device, l2=0.05, **clips), trainer_of().net
-    clipped = 0
-    for step in range(200):
+    clipped, steps = 0, 200 if device == "cpu" else 40
+    for step in range(steps):
         x, y = data(seed=step)
         _, gradients = net.gradients(x, y, "softmax_cross_entropy")
         del gradients["x"]
@@ -54,12 +54,11 @@ def test_200_steps_against_numpy_penalty_included(device, clips):
             view -= 0.5 * changed[name]
         trainer.step(x, y)
         np.testing.assert_allclose(host(trainer.net.flat), net.flat, rtol=1e-10, atol=1e-13)
-    assert clipped > 100
+    assert clipped > steps / 2
 
 
 @pytest.mark.parametrize("clips", CLIPS, ids=repr)
-def test_as_pytorch_clips(clips):
-    torch = pytest.importorskip("torch", reason="PyTorch, the oracle of this test, is not installed")
+def test_as_pytorch_clips(torch, clips):
     trainer = trainer_of(optimizer=Adam(0.01), **clips)
     layers = []
     for k, (n_in, n_out) in enumerate(itertools.pairwise(WIDTHS)):

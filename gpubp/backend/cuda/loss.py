@@ -92,7 +92,7 @@ class CudaLoss(CudaLaunches):
     ) -> tuple[Any, ...]:
         """The launch, its losses, and the launches of db."""
         losses = self.empty((z.shape[0], 1), z.dtype)
-        lanes, held = geometry.softmax(z.shape[1])
+        lanes, held = geometry.softmax(z.shape[1], z.itemsize)
         launch = self._kernel(
             _loss_name(loss, g, z),
             factories().softmax.softmax_loss,
