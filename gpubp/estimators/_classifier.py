@@ -14,7 +14,7 @@ from gpubp.kernels.losses import Loss
 from gpubp.kernels.losses import loss as find_loss
 
 from ._base import BaseMLP, Report
-from ._inputs import features, sample_weights
+from ._inputs import features, host, sample_weights
 from ._labels import (
     by_number,
     check_classes,
@@ -143,6 +143,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     @available_if(lambda self: self._can_fit_partially())
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """One epoch over these examples, on from what was learned; the first call names all `classes`."""
+        y = host(self, y, "y")
         first_classes(self, y, classes)
         fitted: MLPClassifier = self._fit(X, y, sample_weight, incremental=True)
         return fitted
