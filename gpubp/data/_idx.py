@@ -41,6 +41,8 @@ def read_idx(path: Path) -> Array:
             f"{path}: expected a whole gzip file, got a truncated or damaged one ({error}); "
             "copy or download it again."
         ) from None
+    except MemoryError:
+        raise DataError(f"{path}: expected room in memory for its values, got none; use fewer of them.") from None
     except DataError:
         raise
     except OSError as error:

@@ -108,8 +108,9 @@ def _in_buffers(trainer: Trainer, step: Step) -> str | None:
     for launch in launches:
         numbers = [array for array in launch.operands if array.dtype == net.dtype and array.size]
         if not all(map(net.backend.all_finite, numbers)):
+            scope = f"loss, behind layer {len(net.layers) - 1}," if launch.scope == "loss" else launch.scope
             return (
-                f"{launch.scope or 'the step'} ({launch.name}), which computing it again does not give: suspect the "
+                f"{scope or 'the step'} ({launch.name}), which computing it again does not give: suspect the "
                 "memory, or what wrote into it meanwhile"
             )
     return None

@@ -29,6 +29,7 @@ import numpy as np
 
 ROOM = 2 * 2**30  # bytes of address space beyond what the process has when the first file is read
 HUGE = 10 * 2**30
+LARGE = 3 * 2**29  # there is room for it, and far more than a file of a megabyte should take
 CODE = "__import__('os').system('touch canary')"
 Maker = Callable[[Path], Path]
 FILES: dict[str, tuple[str, Maker]] = {}  # name: how it is read, and who makes it
@@ -216,6 +217,11 @@ def a_zip_bomb(path):
 
 
 @hostile("data", "d.npz")
+def a_zip_bomb_that_memory_could_hold(path):
+    bomb(path, packed(LARGE, npy(described(f"({LARGE // 8}, 1)"))), LARGE)
+
+
+@hostile("data", "d.npz")
 def a_zip_bomb_that_says_it_is_small(path):
     head = npy(described(f"({HUGE // 8}, 1)"))
     bomb(path, packed(HUGE, head), 4096, crc=zlib.crc32(head.ljust(4096, b"\0")))
@@ -252,6 +258,11 @@ def an_archive_in_an_archive(path):
 @hostile("data", "a-images-idx3-ubyte.gz")
 def a_gzip_bomb_of_images(path):
     return packed(HUGE, struct.pack(">4I", 0x803, HUGE // 2**20, 2**10, 2**10), gz=True)
+
+
+@hostile("data", "a-images-idx3-ubyte.gz")
+def a_gzip_bomb_that_memory_could_hold(path):
+    return packed(LARGE, struct.pack(">4I", 0x803, LARGE // 2**20, 2**10, 2**10), gz=True)
 
 
 @hostile("data", "a-images-idx3-ubyte.gz")
