@@ -9,7 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from gpubp.data import load_rows
+from gpubp.errors import NumericalError, counted
 from gpubp.storage import write_text
 
 from .options import data_dir
@@ -35,6 +38,7 @@ def predict(arguments: argparse.Namespace) -> int:
     x = run.features(found.x, arguments.data, trainer.net.dtype)
     say_unknown(run, found.x, arguments.data)
     outputs = trainer.net.backend.to_host(trainer.net.forward(x))
+    _check_finite(outputs, arguments.data)
     header, columns = _columns(run, outputs)
     ids: Sequence[object] = range(len(x)) if found.ids is None else found.ids
 
@@ -49,6 +53,17 @@ def predict(arguments: argparse.Namespace) -> int:
         for part in parts:
             sys.stdout.write(part)
     return 0
+
+
+def _check_finite(outputs: Array, source: str) -> None:
+    """NumericalError for outputs that overflowed, by the first row of data that they do so for."""
+    bad = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
+    if len(bad):
+        more = f" there and in {counted(len(bad) - 1, 'row')} more" if len(bad) > 1 else ""
+        raise NumericalError(
+            f"{source}: row {bad[0]}: expected finite outputs of the network; got NaN or infinity{more}; its values "
+            "are far beyond those of the training"
+        )
 
 
 def _columns(run: Run, outputs: Array) -> tuple[list[str], Any]:

@@ -17,7 +17,7 @@ from gpubp.errors import DataError, counted
 Row = list[str]
 Header = tuple[str, ...]
 
-MAX_COLUMNS = 100_000
+MAX_COLUMNS, MAX_NAME = 100_000, 1000
 _CHUNK, _CHUNK_CELLS = 8192, 1 << 20  # rows, and cells, that are held as text at a time
 _BLOCK = 1 << 20  # bytes that are looked at together
 
@@ -104,6 +104,12 @@ def _header(path: Path, reader: Any) -> Header:
         raise DataError(f"{path}: expected a text file, got binary data; save it as CSV in UTF-8.")
     if not any(names):
         raise DataError(f"{path}: line 1: expected column names, got a blank line; add a header line.")
+    longest = max(map(len, names))
+    if longest > MAX_NAME:
+        raise DataError(
+            f"{path}: line 1: expected column names of at most {MAX_NAME:,} characters, got one of {longest:,}; "
+            "check its quotes, or shorten the name."
+        )
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
         raise DataError(
             f"{path}: line 1: expected names separated by commas, got {quoted(names[0])}; use commas."

@@ -53,7 +53,7 @@ def damaged(path: Path, error: Exception) -> DataError:
 
 def listing(names: Iterable[object], limit: int = 8) -> str:
     """The first names, comma-separated, so that a line stays a line."""
-    words = [text if text.isprintable() else repr(text) for text in map(str, names)]
+    words = [text if text.isprintable() and len(text) <= 80 else quoted(text, 80) for text in map(str, names)]
     return ", ".join(words[:limit]) + (f", ... ({len(words)} in all)" if len(words) > limit else "")
 
 

@@ -42,7 +42,9 @@ def read_idx(path: Path) -> Array:
             "copy or download it again."
         ) from None
     except MemoryError:
-        raise DataError(f"{path}: expected room in memory for its values, got none; use fewer of them.") from None
+        raise DataError(
+            f"{path}: expected room in memory for its values, got none; use fewer of them."
+        ) from None
     except DataError:
         raise
     except OSError as error:

@@ -36,11 +36,13 @@ def save(
     Metadata: format, epoch, and config: network, loss, optimizer, schedule, counters, random state in JSON.
     """
     net, seen = trainer.net, trainer.state.read()
-    if not net.backend.all_finite(net.flat):
-        raise NumericalError(
-            f"{path}: expected finite parameters to write; got NaN or infinity; the file is as it was: the last good "
-            "one can be loaded from it"
-        )
+    for k, buffer in enumerate((net.flat, *trainer.slots)):
+        if not net.backend.all_finite(buffer):
+            what = f"optimizer state (slot {k - 1})" if k else "parameters"
+            raise NumericalError(
+                f"{path}: expected finite {what} to write; got NaN or infinity; the file is as it was: the last good "
+                "one can be loaded from it"
+            )
     buffers = {"parameters": net.flat} | {f"slot{k}": slot for k, slot in enumerate(trainer.slots)}
     stopping = trainer.early_stopping
     if stopping is not None and stopping.parameters is not None:
