@@ -2,9 +2,10 @@
 
 from ._files import MAX_TEXT_BYTES, read_text, write_text
 from ._format import DTYPES, MAX_DIMENSIONS, MAX_HEADER_BYTES, MAX_TENSORS, Array
+from ._held import held_run
 from ._history import read_history, write_history
 from ._load import load_tensors
-from ._paths import PathLike, show
+from ._paths import PathLike, previous_path, show
 from ._runs import CHECKPOINT_NAME, checkpoint_path, find_checkpoint, new_run_directory, next_run_directory
 from ._save import save_tensors
 
@@ -19,9 +20,11 @@ __all__ = [
     "PathLike",
     "checkpoint_path",
     "find_checkpoint",
+    "held_run",
     "load_tensors",
     "new_run_directory",
     "next_run_directory",
+    "previous_path",
     "read_history",
     "read_text",
     "save_tensors",

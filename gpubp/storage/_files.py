@@ -13,9 +13,10 @@ from pathlib import Path
 
 from gpubp.errors import StorageError
 
-from ._paths import PathLike, checked_path, failed, show
+from ._paths import PathLike, checked_path, failed, previous_path, show
 
 MAX_TEXT_BYTES = 64 << 20
+TEMPORARY = ".gpubp-{}.tmp"  # what is written before it gets its name
 _CHUNK = 64 << 20  # some systems refuse single writes of 2 GiB
 
 
@@ -27,7 +28,7 @@ def _write_all(fd: int, data: memoryview) -> None:
         data = data[written:]
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` last through a power cut, where the file system offers that."""
     if os.name != "posix":
         return
@@ -44,8 +45,32 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def write_atomic(path: PathLike, chunks: Sequence[memoryview]) -> None:
-    """Write `chunks` to a new file that takes the place of `path` at once, or leave everything as it was."""
+def temporary_path(folder: Path) -> Path:
+    return folder / TEMPORARY.format(secrets.token_hex(8))
+
+
+def _keep(target: Path, previous: Path) -> None:
+    """`previous` becomes a second name of the file at `target`, which never is without its own."""
+    spare = temporary_path(target.parent)
+    try:
+        os.link(target, spare)
+    except FileNotFoundError:  # there is none yet
+        return
+    except OSError:  # no links on this file system: until the new file is renamed, there is `previous` alone
+        os.replace(target, previous)
+        return
+    try:
+        os.replace(spare, previous)
+    finally:
+        with contextlib.suppress(OSError):  # still there where both were names of one file already
+            os.unlink(spare)
+
+
+def write_atomic(path: PathLike, chunks: Sequence[memoryview], *, keep_previous: bool = False) -> None:
+    """Write `chunks` to a new file that takes the place of `path` at once, or leave everything as it was.
+
+    With `keep_previous` the file that was there is kept as `previous_path(path)`.
+    """
     shown = checked_path(path)
     try:
         target = Path(os.path.realpath(shown))  # through a link: the link stays
@@ -54,7 +79,7 @@ def write_atomic(path: PathLike, chunks: Sequence[memoryview]) -> None:
             raise StorageError(
                 f"cannot write {show(shown)}: expected a file; got {kind}; choose another name"
             )
-        temporary = target.parent / f".gpubp-{secrets.token_hex(8)}.tmp"
+        temporary = temporary_path(target.parent)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:
             try:
@@ -63,12 +88,14 @@ def write_atomic(path: PathLike, chunks: Sequence[memoryview]) -> None:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+            if keep_previous:
+                _keep(target, previous_path(target))
             os.replace(temporary, target)
         except BaseException:  # Ctrl-C too leaves nothing behind
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except StorageError:
         raise
     except OSError as error:

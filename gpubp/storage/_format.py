@@ -7,10 +7,15 @@ A safetensors file is an unsigned 64-bit little-endian header length, a JSON hea
 
 padded with spaces to a multiple of 8 bytes, and the tensors' bytes, little-endian, row-major, without gaps.
 Source: the format's description at https://huggingface.co/docs/safetensors.
+
+The format has no checksum. The files written here carry one in their metadata, under "gpubp.sha256": the SHA-256, in
+hexadecimal, of the whole file as it is with 64 zeros in that place.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -35,3 +40,27 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+DIGEST = "gpubp.sha256"
+NO_DIGEST = "0" * 64
+_BEFORE = f'"{DIGEST}":"'.encode()  # quotes inside a JSON text are escaped: this stands nowhere else
+
+
+def place_of_digest(header: bytes) -> int | None:
+    """Where the 64 digits of the digest begin in the bytes of a header; None where there is none as written here."""
+    found = header.find(_BEFORE)
+    return None if found < 0 else found + len(_BEFORE)
+
+
+def with_digest(header: bytes, digest: str) -> bytes:
+    """The header with these digits in the place of its own."""
+    at = place_of_digest(header)
+    assert at is not None
+    return header[:at] + digest.encode() + header[at + len(digest) :]
+
+
+def digest_of(header: bytes, data: Iterable[memoryview]) -> str:
+    """The digest of a file of this header, its length included, and these data in their order."""
+    found = hashlib.sha256(with_digest(header, NO_DIGEST))
+    for chunk in data:
+        found.update(chunk)
+    return found.hexdigest()

@@ -8,11 +8,21 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gpubp.errors import StorageError
 
 from ._files import open_regular
-from ._format import DTYPES, MAX_DIMENSIONS, MAX_HEADER_BYTES, MAX_TENSORS, Array
+from ._format import (
+    DIGEST,
+    DTYPES,
+    MAX_DIMENSIONS,
+    MAX_HEADER_BYTES,
+    MAX_TENSORS,
+    Array,
+    digest_of,
+    place_of_digest,
+)
 from ._paths import PathLike, failed, show
 
 
@@ -31,8 +41,8 @@ def _no_constant(text: str) -> None:
     raise ValueError(text)
 
 
-def _read_header(file: io.BufferedReader, size: int) -> tuple[dict[str, Any], int]:
-    """The parsed header and where the data begin; its length is checked before anything is read or parsed."""
+def _read_header(file: io.BufferedReader, size: int) -> tuple[dict[str, Any], bytes]:
+    """The header, parsed and as it stands, length included; that is checked before anything is read or parsed."""
     prefix = file.read(8)
     if len(prefix) < 8:
         raise _Bad(f"expected 8 bytes of header length; got {len(prefix)}")
@@ -40,13 +50,13 @@ def _read_header(file: io.BufferedReader, size: int) -> tuple[dict[str, Any], in
     if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
         raise _Bad(f"expected a header of 2 to {min(MAX_HEADER_BYTES, size - 8)} bytes; got {length}")
     try:
-        text = file.read(length).decode()
-        header = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        text = file.read(length)
+        header = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise _Bad(f"expected a JSON header; got {show(str(error))}") from None
     if not isinstance(header, dict):
         raise _Bad(f"expected a JSON object as header; got {show(header)}")
-    return header, 8 + length
+    return header, prefix + text
 
 
 def _check_entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
@@ -89,33 +99,54 @@ def _check_header(header: dict[str, Any], data_bytes: int) -> tuple[dict[str, An
     return entries, metadata
 
 
-def _read_tensor(
-    file: io.BufferedReader, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], at: int
-) -> Array:
+def _read_tensor(file: io.BufferedReader, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """The next tensor of the file, whose bytes are those of the array as it is."""
     a = np.empty(shape, dtype)
-    raw = a.reshape(-1).view(np.uint8)
-    file.seek(at)
+    raw = _bytes_of(a)
     got = file.readinto(raw.data) if raw.size else 0
     if got != raw.size:
         raise _Bad(f"tensor {show(name)}: expected {raw.size} bytes; got {got}")
     if dtype.kind == "b" and raw.size and raw.max() > 1:
         raise _Bad(f"tensor {show(name)}: expected BOOL bytes of 0 or 1; got {raw.max()}")
-    return a.astype(dtype.newbyteorder("="), copy=False)
+    return a
 
 
-def load_tensors(path: PathLike) -> tuple[dict[str, Array], dict[str, str]]:
+def _bytes_of(a: Array) -> npt.NDArray[np.uint8]:
+    return a.reshape(-1).view(np.uint8)
+
+
+def _check_digest(expected: str | None, header: bytes, data: list[Array], sealed: bool) -> None:
+    """Whether the file is, bit for bit, what was written; of files of other writers nothing is known."""
+    if expected is None:
+        if sealed:
+            raise _Bad(f"expected {DIGEST} in its metadata, which gpubp writes; got none")
+        return
+    if place_of_digest(header) is None:
+        raise _Bad(f"expected {DIGEST} as gpubp writes it; got it in another form")
+    got = digest_of(header, (_bytes_of(a).data for a in data))
+    if got != expected:
+        raise _Bad(f"expected tensors and metadata of SHA-256 {show(expected)}; got {got}")
+
+
+def load_tensors(path: PathLike, *, sealed: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
     """(tensors, metadata) of a safetensors file; arrays are writable, row-major, in the header's order.
 
-    Every length is checked against the file before it is used; nothing is run. Raises StorageError.
+    Every length is checked against the file before it is used; nothing is run. Where the metadata hold the SHA-256 of
+    `save_tensors`, the file is checked against it: one bit that is not as it was is an error. With `sealed` a file
+    without it is an error too. Raises StorageError.
     """
     p, file, size = open_regular(path)
     with file:
         try:
-            header, start = _read_header(file, size)
-            entries, metadata = _check_header(header, size - start)
+            header, raw = _read_header(file, size)
+            entries, metadata = _check_header(header, size - len(raw))
+            order = sorted(
+                entries, key=lambda name: entries[name][2:]
+            )  # without gaps: one read after the other
+            found = {name: _read_tensor(file, name, *entries[name][:2]) for name in order}
+            _check_digest(metadata.pop(DIGEST, None), raw, list(found.values()), sealed)
             tensors = {
-                name: _read_tensor(file, name, dtype, shape, start + begin)
-                for name, (dtype, shape, begin, _) in entries.items()
+                name: found[name].astype(entries[name][0].newbyteorder("="), copy=False) for name in entries
             }
         except _Bad as bad:
             raise StorageError(f"{show(p)}: {bad}; the file is damaged or not a safetensors file") from None

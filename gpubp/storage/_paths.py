@@ -32,9 +32,17 @@ def checked_path(path: PathLike) -> Path:
     return result
 
 
+def previous_path(path: PathLike) -> Path:
+    """Where the checkpoint before that at `path` is kept: model.previous.safetensors for model.safetensors."""
+    p = checked_path(path)
+    return p.with_name(f"{p.stem}.previous{p.suffix}")
+
+
 def _cure(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some disk space or choose another disk"
+    if error.errno == errno.EFBIG:
+        return "raise the limit of this process on the size of files (ulimit -f), or choose another disk"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "choose another place, or change its permissions"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import secrets
+from fnmatch import fnmatch
 from pathlib import Path
 
 from gpubp.errors import StorageError
 
+from ._files import TEMPORARY, sync_folder, temporary_path
 from ._paths import PathLike, checked_path, failed, show
 
 CHECKPOINT_NAME = "model.safetensors"
@@ -31,10 +32,15 @@ def new_run_directory(path: PathLike) -> Path:
     if os.path.lexists(p) and not os.path.isdir(p):
         raise StorageError(f"run directory {show(p)}: expected a new name; got a file; choose another name")
     try:
+        missing = [folder for folder in (p, *p.parents) if not folder.exists()]
         os.makedirs(p, exist_ok=True)
+        for folder in missing:
+            sync_folder(folder.parent)  # a checkpoint is worth as much as the names of the folders above it
     except OSError as error:
         raise failed("create run directory", p, error) from error
-    if found := _listing(p):
+    if found := [
+        name for name in _listing(p) if not fnmatch(name, TEMPORARY.format("*"))
+    ]:  # of a killed process
         got = f"{len(found)} entries such as {show(found[-1])}"
         raise StorageError(
             f"run directory {show(p)}: expected none or an empty one; got {got}; choose another name"
@@ -45,7 +51,7 @@ def new_run_directory(path: PathLike) -> Path:
 
 def _probe(folder: Path) -> None:
     """Find out now, not after the first epoch, that `folder` takes files."""
-    probe = folder / f".gpubp-{secrets.token_hex(8)}.tmp"
+    probe = temporary_path(folder)
     try:
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         os.unlink(probe)
@@ -64,6 +70,7 @@ def next_run_directory(name: str, base: PathLike = "runs") -> Path:
             run = checked_path(folder / f"{name}-{n}")
             with contextlib.suppress(FileExistsError):
                 os.mkdir(run)
+                sync_folder(folder)
                 break
     except OSError as error:
         raise failed("create a run directory in", folder, error) from error
@@ -77,7 +84,11 @@ def checkpoint_path(run: PathLike) -> Path:
 
 
 def find_checkpoint(run_or_file: PathLike) -> Path:
-    """The checkpoint of a run directory (model.safetensors, else its only .safetensors), or the file."""
+    """The checkpoint of a run directory (model.safetensors, else its only .safetensors), or the file.
+
+    The one that is kept beside it counts only where there is no other: a system without links may have been stopped
+    between the two names.
+    """
     p = checked_path(run_or_file)
     shown = show(p)
     if os.path.isfile(p):
@@ -90,6 +101,7 @@ def find_checkpoint(run_or_file: PathLike) -> Path:
     if os.path.isfile(checkpoint_path(p)):
         return checkpoint_path(p)
     found = [n for n in _listing(p) if n.endswith(".safetensors") and not n.startswith(".")]
+    found = [n for n in found if not n.endswith(".previous.safetensors")] or found
     if len(found) != 1:
         got = f"{len(found)} ({', '.join(found[:5])})" if found else "none"
         cure = "name one of them" if found else "train it first, or name another directory"

@@ -12,7 +12,17 @@ import numpy as np
 from gpubp.errors import StorageError
 
 from ._files import write_atomic
-from ._format import DTYPES, MAX_HEADER_BYTES, MAX_TENSORS, NAMES, Array
+from ._format import (
+    DIGEST,
+    DTYPES,
+    MAX_HEADER_BYTES,
+    MAX_TENSORS,
+    NAMES,
+    NO_DIGEST,
+    Array,
+    digest_of,
+    with_digest,
+)
 from ._paths import PathLike, checked_path, show
 
 
@@ -22,6 +32,8 @@ def _checked(tensors: Mapping[str, Array], metadata: Mapping[str, str], shown: s
     for key, value in texts:
         if not isinstance(key, str) or not isinstance(value, str):
             raise StorageError(f"{shown}: expected metadata of text; got {show(key)}: {show(value)}")
+        if key == DIGEST:
+            raise StorageError(f"{shown}: expected metadata without {DIGEST!r}, which is worked out; got one")
     if len(tensors) > MAX_TENSORS:
         raise StorageError(f"{shown}: expected at most {MAX_TENSORS} tensors; got {len(tensors)}")
     arrays: dict[str, Array] = {}
@@ -39,10 +51,10 @@ def _checked(tensors: Mapping[str, Array], metadata: Mapping[str, str], shown: s
 
 
 def _header(arrays: dict[str, Array], metadata: Mapping[str, str], order: list[str], shown: str) -> bytes:
-    """Length and padded JSON of the header, for data that stand in `order`."""
+    """Length and padded JSON of the header, for data that stand in `order`; zeros in the place of the digest."""
     ends = list(itertools.accumulate(arrays[name].nbytes for name in order))
     offsets = {name: [end - arrays[name].nbytes, end] for name, end in zip(order, ends, strict=True)}
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    header: dict[str, Any] = {"__metadata__": {DIGEST: NO_DIGEST, **metadata}}
     for name, a in arrays.items():
         header[name] = {"dtype": NAMES[a.dtype], "shape": list(a.shape), "data_offsets": offsets[name]}
     try:
@@ -55,14 +67,23 @@ def _header(arrays: dict[str, Array], metadata: Mapping[str, str], order: list[s
     return len(text).to_bytes(8, "little") + text
 
 
-def save_tensors(path: PathLike, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """Write arrays (any layout, a dtype of `DTYPES`) and text to one safetensors file; atomic, synced.
+def save_tensors(
+    path: PathLike,
+    tensors: Mapping[str, Array],
+    metadata: Mapping[str, str],
+    *,
+    keep_previous: bool = False,
+) -> None:
+    """Write arrays (any layout, a dtype of `DTYPES`) and text to one safetensors file; atomic, synced, with a SHA-256.
 
-    Keeps the order of `tensors` in the header; data stand by falling item size, so that all are aligned.
+    Keeps the order of `tensors` in the header; data stand by falling item size, so that all are aligned. With
+    `keep_previous` the file that was there is kept as `previous_path(path)`.
     Raises StorageError, and then leaves an older file at `path` as it was.
     """
     shown = f"cannot write {show(checked_path(path))}"
     arrays = _checked(tensors, metadata, shown)
     order = sorted(arrays, key=lambda name: -arrays[name].itemsize)
     data = [arrays[name].reshape(-1).view(np.uint8).data for name in order]
-    write_atomic(path, [memoryview(_header(arrays, metadata, order, shown)), *data])
+    header = _header(arrays, metadata, order, shown)
+    header = with_digest(header, digest_of(header, data))
+    write_atomic(path, [memoryview(header), *data], keep_previous=keep_previous)
