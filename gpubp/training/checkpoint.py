@@ -13,12 +13,13 @@ import numpy.typing as npt
 from gpubp.backend import get_backend
 from gpubp.errors import GpubpError, NumericalError, StorageError
 from gpubp.kernels.replay import SKIPPED, STEP
-from gpubp.storage import load_tensors, save_tensors
+from gpubp.storage import load_tensors, previous_path, save_tensors
 
+from .machine import machine
 from .restore import HISTORY, restore
 from .trainer import Trainer
 
-FORMAT = "gpubp 1"
+FORMAT = "gpubp 2"
 EXTRA = "extra."
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -29,11 +30,17 @@ def save(
     path: str | Path,
     tensors: Mapping[str, npt.NDArray[Any]] | None = None,
     metadata: Mapping[str, str] | None = None,
+    *,
+    keep_previous: bool = True,
 ) -> None:
     """Writes `path` atomically; `tensors` and `metadata` of the caller's own travel along. Raises StorageError.
 
-    Tensors: `parameters/<name>`, `slot<k>/<name>`, `best/<name>` with early stopping, `history.json` in bytes.
-    Metadata: format, epoch, and config: network, loss, optimizer, schedule, counters, random state in JSON.
+    The file that was there is kept as <name>.previous.safetensors, unless `keep_previous` is False.
+
+    Tensors: `parameters/<name>`, `slot<k>/<name>`, `best/<name>` with early stopping, `begun<k>/<name>`
+    inside an epoch, `history.json` in bytes.
+    Metadata: format, epoch, SHA-256, and config in JSON: network, loss, optimizer, schedule, counters, random state,
+    position in an epoch that was interrupted, and the machine: versions, device, BLAS, threads.
     """
     net, seen = trainer.net, trainer.state.read()
     for k, buffer in enumerate((net.flat, *trainer.slots)):
@@ -47,6 +54,8 @@ def save(
     stopping = trainer.early_stopping
     if stopping is not None and stopping.parameters is not None:
         buffers["best"] = stopping.parameters
+    if trainer.position is not None:
+        buffers |= {f"begun{k}": flat for k, flat in enumerate(trainer.position.begun)}
     out: Tensors = {
         f"{group}/{name}": np.asarray(net.backend.to_host(view))
         for group, flat in buffers.items()
@@ -70,10 +79,12 @@ def save(
         "masks": trainer.masks,
         "rng": trainer.rng.bit_generator.state,
         "early_stopping": None if stopping is None else stopping.state(),
+        "position": None if trainer.position is None else trainer.position.state(),
+        "machine": trainer.made_on or machine(net.backend),
     }
     header = {"format": FORMAT, "epoch": str(trainer.epoch), "config": json.dumps(config)}
     header |= {EXTRA + name: text for name, text in (metadata or {}).items()}
-    save_tensors(path, out, header)
+    save_tensors(path, out, header, keep_previous=keep_previous)
 
 
 def load(path: str | Path, device: str = "auto") -> tuple[Trainer, Tensors, dict[str, str]]:
@@ -82,7 +93,13 @@ def load(path: str | Path, device: str = "auto") -> tuple[Trainer, Tensors, dict
     Raises StorageError, which names the file and the field, where the file is no checkpoint or does not fit together;
     ConfigError where it asks for what this gpubp or the device does not have; DeviceError.
     """
-    tensors, metadata = load_tensors(path)
+    try:
+        tensors, metadata = load_tensors(path, sealed=True)
+    except StorageError as error:
+        previous = previous_path(path)
+        if not previous.is_file():
+            raise
+        raise StorageError(f"{error}; the checkpoint before it is {previous}") from None
     if metadata.get("format") != FORMAT:
         raise StorageError(
             f"{path}: expected a checkpoint of format {FORMAT!r}; got {metadata.get('format')!r}; "

@@ -18,6 +18,7 @@ from .feed import feed_of
 from .history import Row
 from .interrupt import Interrupt
 from .policy import SKIP, Policy, RolledBack
+from .position import Position, first_step
 from .progress import Progress
 from .reading import Reader, count
 from .step import Step
@@ -43,7 +44,7 @@ class Epochs:
         self.trainer, self.n, self.batch = trainer, count(data), batch
         ops = trainer.net.backend
         per_epoch = -(-self.n // batch)
-        self.steps = trainer.steps
+        self.steps = first_step(trainer)
         # A second fit prolongs the run; a resumed one ends where it was to end.
         if not trainer.total_steps_given:
             trainer.total_steps = max(trainer.total_steps or 0, self.steps + epochs * per_epoch)
@@ -54,7 +55,10 @@ class Epochs:
         self._captured = (0, 0.0)  # examples and seconds of this epoch's runs that were captured
 
     def epoch(self, shuffle: bool, interrupt: Interrupt, display: Progress | None) -> Row | None:
-        """One pass over the data; its row of the history, None where Ctrl-C cut it short."""
+        """One pass over the data, or what was left of it; its row of the history.
+
+        None where a signal cut it short: the trainer's position says where, and its generator draws this order again.
+        """
         while True:
             try:
                 return self._epoch(shuffle, interrupt, display)
@@ -65,28 +69,37 @@ class Epochs:
     def _epoch(self, shuffle: bool, interrupt: Interrupt, display: Progress | None) -> Row | None:
         trainer, ops, start = self.trainer, self.trainer.net.backend, time.perf_counter()
         compiled, self._captured = compile_seconds(), (0, 0.0)
-        ops.write(trainer.state.stats, np.zeros(trainer.state.stats.shape))
-        lr = self._set_rates()
-        self.policy.begin()
-        done = 0
-        with closing(self.feed.epoch(shuffle)) as steps:
+        at, trainer.position = trainer.position, None
+        before = at.examples if at is not None else 0
+        ops.write(trainer.state.stats, np.zeros(trainer.state.stats.shape) if at is None else at.stats)
+        lr = self._set_rates(before // self.batch)
+        self.policy.begin(at)
+        drawn = _state(trainer.rng)
+        done = before
+        with closing(self.feed.epoch(shuffle, before)) as steps:
             for step, times in steps:
                 done += self._run(step, times, interrupt, display)
                 if interrupt.requested:
                     break
         stats = self._read()
+        seconds = time.perf_counter() - start
+        so_far = seconds + (at.seconds if at is not None else 0.0)
         if done < self.n:
+            if drawn is not None:
+                trainer.rng.bit_generator.state = drawn
+            if drawn is not None and done:
+                here = (done, self.n, self.batch, shuffle, self.feed.window, so_far, stats.tolist())
+                trainer.position = Position(*here, **self.policy.so_far())
             return None
         self.policy.end(self.rates.size)
-        seconds = time.perf_counter() - start
         weight = stats[WEIGHT_SUM] or 1.0
-        rate = self._rate(done, seconds, compile_seconds() - compiled)
+        rate = self._rate(done - before, seconds, compile_seconds() - compiled)
         return {
             "epoch": trainer.epoch + 1,
             "loss": float(stats[LOSS_SUM] / weight),
             **({"penalty": float(stats[PENALTY_SUM] / weight)} if trainer.l1 or trainer.l2 else {}),
             "lr": lr,
-            "seconds": seconds,
+            "seconds": so_far,
             "samples_per_s": rate,
             "tflops": rate * trainer.flops_per_sample / 1e12,
             **({"skipped": self.policy.skipped} if trainer.on_nan == SKIP else {}),
@@ -122,13 +135,16 @@ class Epochs:
             return (done - examples) / max(seconds - capturing, 1e-9)
         return done / max(seconds - compiling, 1e-9)
 
-    def _set_rates(self) -> float:
-        """Writes the learning rate of every step of this epoch, as the schedule sees it now; that of the first."""
+    def _set_rates(self, made: int) -> float:
+        """Writes the learning rate of every step of this epoch, of which some are made, as the schedule sees it now.
+
+        Returns that of the first.
+        """
         trainer = self.trainer
         steps = np.arange(self.steps, self.steps + self.rates.size)
         rates = trainer.optimizer.lr * trainer.schedule(steps, trainer.total_steps or 1)
         trainer.net.backend.write(self.rates, rates)
-        trainer.set_lr(float(rates[0]))
+        trainer.set_lr(float(rates[made]))
         return float(rates[0])
 
     def _run(self, step: Step, times: int, interrupt: Interrupt, display: Progress | None) -> int:
@@ -160,3 +176,9 @@ class Epochs:
             if display is not None:
                 display.steps(chunk * step.batch, 0.0 if warm else seconds)
         return done * step.batch
+
+
+def _state(rng: np.random.Generator) -> Any:
+    """Where a generator stands; None of one of another kind, such as that of the estimators, which cannot go back."""
+    bits = getattr(rng, "bit_generator", None)
+    return None if bits is None else bits.state

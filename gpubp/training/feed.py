@@ -10,6 +10,7 @@ import numpy as np
 from gpubp.backend.base import Array
 from gpubp.kernels.replay import CURSOR
 
+from .position import first_step
 from .reading import Reader
 from .step import Source, Step
 from .supplies import Gathered, Read, order_of
@@ -26,8 +27,16 @@ _GATHERED = 16 * 2**20  # of rows that are taken in any order: a larger window w
 class Feed(Protocol):
     """The steps of an epoch, in order, over fixed device buffers."""
 
-    def epoch(self, shuffle: bool) -> Generator[tuple[Step, int], None, None]:
-        """(step, times) in turn; what is yielded has been launched when the next is asked for. To be closed."""
+    @property
+    def window(self) -> int | None:
+        """Rows of a window, where the order of the rows depends on it."""
+        ...
+
+    def epoch(self, shuffle: bool, done: int = 0) -> Generator[tuple[Step, int], None, None]:
+        """(step, times) in turn; what is yielded has been launched when the next is asked for. To be closed.
+
+        The first `done` examples, whole batches, were trained on before: they come no more.
+        """
         ...
 
     def stopped_in(self, cursor: int) -> Step:
@@ -47,16 +56,21 @@ def feed_of(
 
     By default the limit is a share of the device's free memory. Where data sets lie in the memory of the host anyway,
     arrays have no limit, and what is read may take two windows. Data that is on the device already stays there.
+    An epoch that is gone on with keeps the windows that it began with.
     """
     room = trainer.net.backend.room()
     if limit is None and room is not None:
         limit = int(_SHARE * room)
     if isinstance(data, Reader):
         limit, scattered = 2 * _WINDOW if limit is None else limit, data.blocks.any_order
-        if not scattered and len(data) * data.row_bytes <= limit:
+        at = trainer.position
+        begun = None if at is None or scattered else at.window
+        whole = len(data) * data.row_bytes <= limit if at is None else begun is None
+        if not scattered and whole:
             return Resident(trainer, data.whole(), batch, rates)
         largest = min(_GATHERED if scattered else _WINDOW, limit // 2)
-        return Windows(trainer, Read(data), batch, rates, _rows(len(data), data.row_bytes, batch, largest))
+        rows = begun or _rows(len(data), data.row_bytes, batch, largest)
+        return Windows(trainer, Read(data), batch, rates, rows)
     arrays = data if weighted else data[:2]
     beside = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
     if limit is None or beside <= limit or not isinstance(data[0], np.ndarray):
@@ -75,21 +89,23 @@ def _rows(n: int, row_bytes: int, batch: int, most: int) -> int:
 class Resident:
     """The whole data set on the device; a batch is gathered there by the permutation."""
 
+    window = None
+
     def __init__(self, trainer: Trainer, data: tuple[Any, ...], batch: int, rates: Array) -> None:
         self.trainer, self.n = trainer, len(data[0])
         ops = trainer.net.backend
         x, y, *w = (ops.to_device(array) for array in data)
         order = ops.empty((self.n,), np.int64)
-        self.source = Source(x, y, w[0] if w else None, order, rates, trainer.steps)
+        self.source = Source(x, y, w[0] if w else None, order, rates, first_step(trainer))
         labels, rest = data[1].dtype == np.int64, self.n % batch
         self.full = Step(trainer, batch, labels=labels, source=self.source)
         self.tail = Step(trainer, rest, labels=labels, source=self.source) if rest else None
 
-    def epoch(self, shuffle: bool) -> Generator[tuple[Step, int], None, None]:
+    def epoch(self, shuffle: bool, done: int = 0) -> Generator[tuple[Step, int], None, None]:
         ops = self.trainer.net.backend
         ops.write(self.source.order, order_of(self.trainer.rng, self.n, shuffle))
-        ops.write(self.trainer.state.counters[CURSOR : CURSOR + 1], [0])
-        yield self.full, self.n // self.full.batch
+        ops.write(self.trainer.state.counters[CURSOR : CURSOR + 1], [done])
+        yield self.full, (self.n - done) // self.full.batch
         if self.tail is not None:
             yield self.tail, 1
 

@@ -14,6 +14,7 @@ from gpubp.errors import ConfigError, InputError
 from .epochs import Epochs
 from .history import History
 from .interrupt import catch_interrupt
+from .position import keep_position
 from .progress import Progress
 from .reading import checked, count, kept
 from .stopping import EarlyStopping
@@ -52,8 +53,11 @@ def fit(
         # Once, not once an epoch.
         held_out = kept(trainer, checked(trainer, *validation, prefix="validation "))
     watchers = _callbacks(callbacks)
+    trainer.go_on()
+    batch = min(batch_size, n)
+    keep_position(trainer, n, batch, shuffle)
     stopping = _stopping(trainer, early_stopping, held_out)
-    loop = Epochs(trainer, data, min(batch_size, n), epochs, weighted, max_device_bytes)
+    loop = Epochs(trainer, data, batch, epochs, weighted, max_device_bytes)
     display = Progress(trainer, epochs, n) if progress else None
     history, trainer.display = trainer.history, display
     history.stopped = ""
@@ -62,6 +66,9 @@ def fit(
             row = loop.epoch(shuffle, interrupt, display)
             if row is None:
                 history.stopped = "interrupted"
+                for callback in watchers:
+                    if callable(told := getattr(callback, "interrupted", None)):
+                        told(trainer)
                 break
             if held_out is not None:
                 scores = trainer.evaluate(*held_out)
@@ -87,6 +94,7 @@ def fit(
         if stopping is not None and stopping.parameters is not None:
             trainer.net.backend.write(trainer.net.flat, stopping.parameters)
             trainer.net.store()
+            trainer.position = None
         if display is not None:
             display.finish()
     return history
@@ -117,12 +125,16 @@ def _stopping(
         raise ConfigError(
             "early_stopping: expected validation data to watch; got none; pass validation=(x, y)"
         )
-    if isinstance(early_stopping, EarlyStopping):
-        trainer.early_stopping = early_stopping
-        early_stopping.reset()
-    elif not resumed or trainer.early_stopping is None or trainer.early_stopping.patience != early_stopping:
-        trainer.early_stopping = EarlyStopping(early_stopping)
-    return trainer.early_stopping
+    asked = early_stopping if isinstance(early_stopping, EarlyStopping) else EarlyStopping(early_stopping)
+    saved = trainer.early_stopping
+    asked.reset()
+    if resumed and saved is not None and saved.patience == asked.patience:
+        if asked is early_stopping and saved.min_delta == asked.min_delta:
+            asked.load_state(saved.state(), saved.parameters)
+        elif asked is not early_stopping:
+            return saved
+    trainer.early_stopping = asked
+    return asked
 
 
 def _callbacks(callbacks: Any) -> tuple[Callback, ...]:

@@ -6,12 +6,15 @@ import dataclasses
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gpubp.errors import NumericalError, unknown_name
 from gpubp.kernels.replay import SKIPPED, STEP
 
 from .diagnose import Finding
 
 if TYPE_CHECKING:
+    from .position import Position
     from .step import Step
     from .trainer import Trainer
 
@@ -71,14 +74,27 @@ class Policy:
         """Whether every chunk of steps is looked at, on a GPU too: what follows a stop does nothing there."""
         return self.name != STOP
 
-    def begin(self) -> None:
-        """Remembers what an epoch may go back to."""
+    def begin(self, at: Position | None = None) -> None:
+        """Remembers what an epoch may go back to; of one that is gone on with, what was remembered at its beginning."""
         trainer, write = self.trainer, self.trainer.net.backend.write
-        write(self.good, trainer.net.flat)
-        for copy, slot in zip(self._slots, trainer.slots, strict=False):
-            write(copy, slot)
+        begun = (trainer.net.flat, *trainer.slots) if at is None else at.begun
+        for copy, values in zip((self.good, *self._slots), begun, strict=False):
+            write(copy, values)
         self._counts = trainer.counter(STEP), trainer.counter(SKIPPED)
         self.skipped = 0
+        if at is not None:
+            self._counts = self._counts[0] - at.steps, at.overflowed
+            self.skipped, self._rollbacks = at.skipped, at.rollbacks
+
+    def so_far(self) -> dict[str, Any]:
+        """What a position keeps of this epoch."""
+        ops = self.trainer.net.backend
+        return {
+            "overflowed": self._counts[1],
+            "skipped": self.skipped,
+            "rollbacks": self._rollbacks,
+            "begun": tuple(np.array(ops.to_host(copy)) for copy in (self.good, *self._slots)),
+        }
 
     def stopped(self, step: Step | None, finding: Finding) -> None:
         """Leaves the batch out, ends the epoch with RolledBack, or raises NumericalError."""

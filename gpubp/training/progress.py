@@ -28,7 +28,8 @@ class Progress:
 
     def __init__(self, trainer: Trainer, epochs: int, examples: int) -> None:
         self._first, self._last = trainer.epoch, trainer.epoch + epochs
-        self._trainer, self._examples, self._epochs = trainer, examples, epochs
+        done = trainer.position.examples if trainer.position is not None else 0
+        self._trainer, self._all = trainer, epochs * examples - done
         self._started = self._drawn = time.perf_counter()
         self._said = self._started - _APART
         self._seen = self._total = 0
@@ -88,7 +89,7 @@ class Progress:
 
     def _bar(self, width: int) -> str:
         """How much of the whole run is done."""
-        share = min(1.0, self._total / (self._epochs * self._examples))
+        share = min(1.0, self._total / self._all)
         before, after = f"epoch {self._trainer.epoch + 1}/{self._last} ", f" {share:4.0%}"
         left = f"  {self._left()} left"
         if len(before + after + left) + _NARROWEST > width:
@@ -151,7 +152,7 @@ class Progress:
         return max(seconds, 1e-9) / max(examples, 1)
 
     def _left(self) -> str:
-        return numbers.duration(self._seconds_per_example() * (self._epochs * self._examples - self._total))
+        return numbers.duration(self._seconds_per_example() * (self._all - self._total))
 
 
 def shown_columns(row: Row) -> list[str]:

@@ -20,7 +20,9 @@ from gpubp.storage import show
 
 from .fields import Check, check, complete, field, is_a, parse, real, whole
 from .history import History
-from .policy import POLICIES
+from .machine import machine
+from .policy import POLICIES, ROLLBACK
+from .position import from_state
 from .stopping import EarlyStopping
 from .trainer import Trainer
 
@@ -60,6 +62,11 @@ _CONFIG: dict[str, Check] = {
     "masks": _COUNT,
     "rng": _DICT,
     "early_stopping": ("null or a dict", lambda v: v is None or isinstance(v, dict)),
+    "position": ("null or a dict", lambda v: v is None or isinstance(v, dict)),
+    "machine": (
+        "a dict of text",
+        lambda v: isinstance(v, dict) and all(isinstance(w, str) for w in v.values()),
+    ),
 }
 _STOPPING: dict[str, Check] = {
     "patience": ("an integer of at least 1, below 2^62", lambda v: whole(v, 1)),
@@ -94,7 +101,8 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
     epoch = metadata.get("epoch", "")
     if not (epoch.isascii() and epoch.isdecimal() and len(epoch) < 19):
         raise StorageError(f"epoch: expected {_COUNT[0]}; got {show(epoch)}")
-    trainer.epoch, trainer.resumed = int(epoch), True
+    complete(config["machine"], machine(backend), "config.machine")
+    trainer.epoch, trainer.resumed, trainer.made_on = int(epoch), True, config["machine"]
     net.backend.write(trainer.state.counters[STEP : STEP + 1], [config["steps"]])
     net.backend.write(trainer.state.counters[SKIPPED : SKIPPED + 1], [config["skipped"]])
     net.backend.write(trainer.state.scaling, config["loss_scale"])
@@ -107,6 +115,11 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
     if config["early_stopping"] is not None:
         _restore_stopping(trainer, config["early_stopping"], tensors, shapes)
         groups.append("best")
+    if config["position"] is not None:
+        kept = 1 + (len(trainer.slots) if trainer.on_nan == ROLLBACK else 0)
+        begun = tuple(_flat(net, f"begun{k}", tensors, shapes) for k in range(kept))
+        groups += [f"begun{k}" for k in range(kept)]
+        trainer.position = from_state(config["position"], begun, config["steps"], trainer.state.stats.size)
     known = {HISTORY} | {f"{group}/{name}" for group in groups for name in shapes}
     if unknown := sorted(set(tensors) - known):
         raise StorageError(f"{show(unknown[0])}: expected no such tensor beside this config; got one")
@@ -173,14 +186,20 @@ def _restore_stopping(trainer: Trainer, state: dict[str, Any], tensors: Tensors,
     check(state, _STOPPING, "config.early_stopping")
     net, best = trainer.net, None
     if state["best"] is not None or any(name.startswith("best/") for name in tensors):
-        _check_tensors(tensors, "best", shapes, net.dtype)
-        best = np.zeros(net.flat.shape, net.dtype)
-        for name, view in net.views(best).items():
-            view[...] = tensors[f"best/{name}"]
-            if not all_finite(view):
-                raise StorageError(f"best/{name}: expected finite values; got NaN or infinity")
+        best = _flat(net, "best", tensors, shapes)
     trainer.early_stopping = EarlyStopping(state["patience"], state["min_delta"])
     trainer.early_stopping.load_state(state, best)
+
+
+def _flat(net: Network, group: str, tensors: Tensors, shapes: Shapes) -> npt.NDArray[Any]:
+    """The tensors of a group, which are finite, in one flat buffer on the host."""
+    _check_tensors(tensors, group, shapes, net.dtype)
+    flat = np.zeros(net.flat.shape, net.dtype)
+    for name, view in net.views(flat).items():
+        view[...] = tensors[f"{group}/{name}"]
+        if not all_finite(view):
+            raise StorageError(f"{group}/{name}: expected finite values; got NaN or infinity")
+    return flat
 
 
 def _check_tensors(tensors: Tensors, group: str, shapes: Shapes, dtype: np.dtype[Any]) -> None:

@@ -26,6 +26,7 @@ class Supply(Protocol):
     """Where the rows of windows come from. `pour` runs in a thread of its own."""
 
     labels: bool
+    mixes: bool  # whether the order of the rows depends on the windows
 
     def __len__(self) -> int:
         """Rows of an epoch."""
@@ -35,8 +36,8 @@ class Supply(Protocol):
         """(shape, dtype) of x, y and weights, if there are some, of so many rows."""
         ...
 
-    def begin(self, rng: np.random.Generator, shuffle: bool) -> None:
-        """Begins an epoch, in an order drawn from `rng`."""
+    def begin(self, rng: np.random.Generator, shuffle: bool, done: Sequence[int] = ()) -> None:
+        """Begins an epoch, in an order drawn from `rng`, behind its first windows, of so many rows each."""
         ...
 
     def pour(self, buffers: Buffers) -> int:
@@ -55,6 +56,8 @@ class Supply(Protocol):
 class Gathered:
     """Rows of arrays that lie on the host, in an order over all of them: the batches are those of `Resident`."""
 
+    mixes = False
+
     def __init__(self, data: tuple[npt.NDArray[Any], ...]) -> None:
         self._data, self.labels = data, data[1].dtype == np.int64
 
@@ -64,8 +67,8 @@ class Gathered:
     def shapes(self, rows: int) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
         return [((rows, *array.shape[1:]), array.dtype) for array in self._data]
 
-    def begin(self, rng: np.random.Generator, shuffle: bool) -> None:
-        self._rest = order_of(rng, len(self), shuffle)
+    def begin(self, rng: np.random.Generator, shuffle: bool, done: Sequence[int] = ()) -> None:
+        self._rest = order_of(rng, len(self), shuffle)[sum(done) :]
 
     def pour(self, buffers: Buffers) -> int:
         rows, self._rest = np.split(self._rest, [len(buffers[0])])
@@ -90,22 +93,36 @@ class Read:
 
     def __init__(self, reader: Reader) -> None:
         self._reader, self.labels, self.shapes = reader, reader.labels, reader.shapes
+        self.mixes = not reader.blocks.any_order
 
     def __len__(self) -> int:
         return len(self._reader)
 
-    def begin(self, rng: np.random.Generator, shuffle: bool) -> None:
+    def begin(self, rng: np.random.Generator, shuffle: bool, done: Sequence[int] = ()) -> None:
         blocks, self._leaving = self._reader.blocks, False
         self._rng: np.random.Generator | None = None
         if blocks.any_order:
-            parts = self._reader.take(order_of(rng, len(self), shuffle))
-        elif shuffle:
-            # A generator of its own: one draw per epoch, however many windows are trained on.
-            self._rng = np.random.default_rng(int(rng.integers(2**63)))
-            parts = self._reader.read(self._rng.permutation(blocks.n_blocks).tolist())
+            parts = self._reader.take(order_of(rng, len(self), shuffle)[sum(done) :])
         else:
-            parts = self._reader.read()
+            order = np.arange(blocks.n_blocks)
+            if shuffle:
+                # A generator of its own: one draw per epoch, however many windows are trained on.
+                self._rng = np.random.default_rng(int(rng.integers(2**63)))
+                order = self._rng.permutation(blocks.n_blocks)
+            parts = self._behind(order, sum(done))
+            for rows in done:
+                self.order(rows)
         self._pour = Pour(self._until_left(parts))
+
+    def _behind(self, order: Order, rows: int) -> Iterator[Rows]:
+        """The parts of the blocks in this order, without the first rows; blocks that hold no others are not read."""
+        ends = np.cumsum(np.diff(self._reader.blocks.starts)[order])
+        first = int(np.searchsorted(ends, rows, side="right"))
+        rows -= int(ends[first - 1]) if first else 0
+        for part in self._reader.read(order[first:].tolist()):
+            if rows < len(part[0]):
+                yield tuple(array[rows:] for array in part)
+            rows = max(0, rows - len(part[0]))
 
     def _until_left(self, parts: Iterator[Rows]) -> Iterator[Rows]:
         for part in parts:

@@ -27,7 +27,9 @@ from gpubp.schedules import schedule as find_schedule
 from .diagnose import look, raise_if_stopped
 from .evaluation import evaluate
 from .history import History, Row
+from .machine import Machine, warn_if_moved
 from .policy import STOP, checked_policy, of_one_step
+from .position import Position
 from .room import lets_go
 from .step import Step
 from .stopping import EarlyStopping
@@ -97,6 +99,8 @@ class Trainer:
         self.early_stopping: EarlyStopping | None = None
         self.display: Progress | None = None  # of a fit that shows its progress, while it runs
         self.resumed = False  # loaded from a file, and not trained since
+        self.made_on: Machine | None = None  # where that file was written, until training goes on
+        self.position: Position | None = None  # in the epoch that a signal ended
 
         ops, hyper = net.backend, self.optimizer.hyper()
         self.state = State(ops, len(hyper))
@@ -142,6 +146,8 @@ class Trainer:
             batch = self.net.check_batch(x, y, self.loss, sample_weight)
             if self._unread.many:
                 self.settle()
+            self.go_on()
+            self.position = None  # an epoch of other batches
             step = self._step_for(*batch[:2])
             step.fill(*batch)
             at = self._unread.position
@@ -172,6 +178,12 @@ class Trainer:
         step = self._unread.clear()
         if step is not None:
             raise_if_stopped(self, step)
+
+    def go_on(self) -> None:
+        """Says once of a loaded trainer where it goes on otherwise than where it was saved."""
+        then, self.made_on = self.made_on, None
+        if then is not None:
+            warn_if_moved(then, self.net.backend)
 
     def lr_at(self, step: int) -> float:
         """The learning rate of update number `step`, counted from 0."""
@@ -228,7 +240,16 @@ class Trainer:
         `validation` is (x, y) or (x, y, sample_weight). A callback takes (trainer, row of the epoch); what returns
         True ends training; its method `close`, if it has one, is called when training ends, however that is.
         `early_stopping` is a patience in epochs or an `EarlyStopping`. Nothing is printed without `progress`: a bar on
-        a terminal, else a line per epoch, and a summary. Ctrl-C ends after the batch and keeps the model. Data of more
+        a terminal, else a line per epoch, and a summary.
+
+        Ctrl-C (SIGINT) and SIGTERM end training after the batch and keep the model; SIGTERM then takes its usual way,
+        which ends the process where nothing else handles it. The next fit, also of a trainer that was saved then and
+        loaded in another process, goes on with the next batch, bit for bit, where its data, batch size and order are
+        the same; its first epoch is what is left of that one. A callback's method `interrupted`, if it has one, is
+        called with the trainer where an epoch was cut short, before early stopping puts the best weights back: what
+        is saved there goes on; from the best weights a new epoch begins.
+
+        Data of more
         than `max_device_bytes`, by default of more than a GPU has room for, stays on the host and goes there in
         windows, copied beside the training of the one before; the batches are the same.
 
@@ -295,7 +316,11 @@ class Trainer:
     # files
 
     def save(self, path: str | Path, **extra: Any) -> None:
-        """Writes everything that `load` needs to go on, into one .safetensors file; see `checkpoint`."""
+        """Writes everything that `load` needs to go on, into one .safetensors file; see `checkpoint`.
+
+        The file that was there is kept beside it, run.previous.safetensors beside run.safetensors, unless
+        `keep_previous` is False.
+        """
         from .checkpoint import save
 
         with self.net.backend.ordered():

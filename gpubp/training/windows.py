@@ -13,6 +13,7 @@ from gpubp.backend.base import Array
 from gpubp.errors import DataError, InputError
 from gpubp.kernels.replay import CURSOR, STOPPED
 
+from .position import first_step
 from .step import Source, Step
 from .supplies import Supply
 
@@ -32,22 +33,27 @@ class Windows:
         ops = trainer.net.backend
         self.windows = [ops.window(supply.shapes(self.rows)) for _ in range(2)]
         self._order = ops.to_device(np.arange(self.rows))
-        rest, sources = self.n % batch, []
+        rest, start, sources = self.n % batch, first_step(trainer), []
         for window in self.windows:
             x, y, *w = window.device
-            sources.append(Source(x, y, w[0] if w else None, self._order, rates, trainer.steps))
+            sources.append(Source(x, y, w[0] if w else None, self._order, rates, start))
         self.full = [Step(trainer, batch, labels=supply.labels, source=source) for source in sources]
         self._starts = range(0, self.n, self.rows)
         last = sources[(len(self._starts) - 1) % 2]
         self.tail = Step(trainer, rest, labels=supply.labels, source=last) if rest else None
         self._now = self.full[0]
 
-    def epoch(self, shuffle: bool) -> Generator[tuple[Step, int], None, None]:
+    @property
+    def window(self) -> int | None:
+        return self.rows if self.supply.mixes else None
+
+    def epoch(self, shuffle: bool, done: int = 0) -> Generator[tuple[Step, int], None, None]:
         trainer, ops = self.trainer, self.trainer.net.backend
-        self.supply.begin(trainer.rng, shuffle)
+        first, done = divmod(done, self.rows)
+        self.supply.begin(trainer.rng, shuffle, [self.rows] * first)
         with self._all_copied(), ThreadPoolExecutor(1, "gpubp-window") as thread, self._left():
-            coming: Future[None] | None = thread.submit(self._fill, 0)
-            for k, start in enumerate(self._starts):
+            coming: Future[None] | None = thread.submit(self._fill, first)
+            for k, start in enumerate(self._starts[first:], first):
                 assert coming is not None
                 self._await(coming)
                 coming = thread.submit(self._fill, k + 1) if k + 1 < len(self._starts) else None
@@ -57,10 +63,11 @@ class Windows:
                 order = self.supply.order(rows)
                 if order is not None:
                     ops.write(self._order[:rows], order)
-                ops.write(trainer.state.counters[CURSOR : CURSOR + 1], [0])
+                ops.write(trainer.state.counters[CURSOR : CURSOR + 1], [done])
                 self._now = full
-                if rows >= full.batch:
-                    yield full, rows // full.batch
+                if rows - done >= full.batch:
+                    yield full, (rows - done) // full.batch
+                done = 0
                 if self.tail is not None and rows % full.batch:
                     if not trainer.counter(STOPPED):
                         self._now = self.tail

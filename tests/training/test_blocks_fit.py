@@ -147,9 +147,9 @@ def seen_orders(monkeypatch, n, limit, epochs=2, seed=7, batch=5):
     x, y = np.arange(4 * n, dtype="f4").reshape(n, 4) / (4 * n), np.zeros(n, int)
     orders, current = [], []
 
-    def epoch(self, shuffle):
+    def epoch(self, shuffle, done):
         current.clear()
-        for step, times in EPOCH(self, shuffle):
+        for step, times in EPOCH(self, shuffle, done):
             at, source = self.trainer.counter(0), step.source
             rows = source.x[source.order[at : at + times * step.batch], 0]
             current.extend(np.round(rows * n).astype(int).tolist())
