@@ -17,10 +17,12 @@ from gpubp.errors import GpubpError
 
 from .arguments import COMMANDS
 from .parser import parse
+from .terminated import Terminated
 
 __all__ = ["main"]
 
-OK, FAILED, BROKEN_PIPE, INTERRUPTED = 0, 1, 141, 130  # usage errors are 2; 128 + n stands for signal n
+OK, FAILED = 0, 1  # usage errors are 2
+BROKEN_PIPE, INTERRUPTED, TERMINATED = 141, 130, 143  # 128 + n stands for signal n
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return exit.code if isinstance(exit.code, int) else OK
         except KeyboardInterrupt:
             return _fail("interrupted", INTERRUPTED)
+        except Terminated:
+            return _fail("terminated", TERMINATED)
         except BrokenPipeError:
             _discard(sys.stdout)
             return BROKEN_PIPE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from gpubp import __version__
 from gpubp.data import TASKS, Blocks, Dataset, Kind, Standardizer, Table, TableBlocks, held, validate
 from gpubp.errors import DataError, GpubpError, InputError, StorageError
 from gpubp.losses import check_range, find
-from gpubp.storage import find_checkpoint
+from gpubp.storage import checkpoint_path, find_checkpoint, previous_path
 from gpubp.training import Trainer, checkpoint
 from gpubp.training.fields import one_line
 
@@ -181,6 +182,22 @@ def load_run(run: str | Path, device: str | None = None) -> tuple[Path, Trainer,
             "the file is damaged or was changed"
         ) from error
     return path, trainer, found
+
+
+def load_run_to_go_on(run: str | Path, device: str | None = None) -> tuple[Path, Trainer, Run]:
+    """`load_run`, from the checkpoint before it where it is damaged, with a warning; the path to write is the same."""
+    path = find_checkpoint(run)
+    previous, usual = previous_path(path), checkpoint_path(run)
+    if path == previous_path(usual):  # the only one that is left
+        return usual, *load_run(path, device)[1:]
+    try:
+        return load_run(path, device)
+    except StorageError as error:
+        if not previous.is_file():
+            raise
+        _, trainer, found = load_run(previous, device)
+        warnings.warn(f"{error}; going on from there, after epoch {trainer.epoch}", stacklevel=2)
+        return path, trainer, found
 
 
 def load_for_prediction(run: str | Path, device: str | None = None) -> tuple[Path, Trainer, Run]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import shlex
 import sys
 
@@ -12,7 +14,7 @@ from gpubp.layers import from_widths, with_dropout
 from gpubp.losses import LOSSES
 from gpubp.network import Network
 from gpubp.optimizers import optimizer
-from gpubp.storage import checkpoint_path, new_run_directory, next_run_directory
+from gpubp.storage import checkpoint_path, held_run, new_run_directory, next_run_directory
 from gpubp.training import TensorBoard, Trainer
 from gpubp.training.policy import checked_policy
 
@@ -29,26 +31,37 @@ from .options import (
     resumed_options,
     updates_per_epoch,
 )
-from .run import Run, load_run, naming
+from .run import Run, load_run_to_go_on, naming
 from .show import in_memory
+from .terminated import Terminated, raising_terminated
 from .train_lines import print_end, print_head, say_left_out
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of the signal
 
 
 def train(arguments: argparse.Namespace) -> int:
     """Trains, keeps every epoch, and reads the fixed test part once, at the end."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(raising_terminated())
+        return _train(arguments, stack)
+
+
+def _train(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     if arguments.plot:
         from gpubp.report import check_plot
 
         check_plot(arguments.plot)
     watchers = [TensorBoard(arguments.tensorboard)] if arguments.tensorboard else []
+    if arguments.resume and arguments.out and os.path.isdir(arguments.out):
+        stack.enter_context(held_run(arguments.out))  # before it is read
     job = _resumed(arguments) if arguments.resume else _started(arguments)
+    if not arguments.resume:
+        stack.enter_context(held_run(job.folder))
     if not arguments.quiet:
         print_head(job, arguments)
     say_left_out(job, arguments)
-    job.save()  # an interrupted first epoch can be resumed too, and an unwritable place is found now
-    job.write_config()
+    job.begin()
+    code = INTERRUPTED
     try:
         with told(quiet=arguments.quiet) as compiling:
             stopped = job.fit(compiling.settle, watchers, quiet=arguments.quiet)
@@ -57,12 +70,15 @@ def train(arguments: argparse.Namespace) -> int:
         for where in ("those before this step", "those of the beginning of the epoch"):
             message = message.replace(f"the weights are {where}", job.kept())
         raise NumericalError(message) from None
+    except Terminated:
+        stopped, code = "interrupted", TERMINATED
     if stopped == "interrupted":
         print(f"gpubp: interrupted in epoch {job.trainer.epoch + 1}: {job.kept()}", file=sys.stderr)
         data, folder = shlex.quote(arguments.data), shlex.quote(str(job.folder))
         print(f"go on with: gpubp train {data} --out {folder} --resume", file=sys.stderr)
-        return INTERRUPTED
-    job.save()  # early stopping has put the best weights back
+        return code
+    if job.trainer.early_stopping is not None:
+        job.save()  # it has put the best weights back
     if arguments.plot:
         from gpubp.report import plot_history
 
@@ -168,7 +184,7 @@ def _resumed(arguments: argparse.Namespace) -> Job:
     """The run in --out, to go on with from its last epoch."""
     if not arguments.out:
         raise ConfigError("--resume: expected --out with the directory of the run to go on with; got none")
-    path, trainer, run = load_run(arguments.out, arguments.device)
+    path, trainer, run = load_run_to_go_on(arguments.out, arguments.device)
     options = resumed_options(arguments, run.options)
     data = load(
         arguments.data,

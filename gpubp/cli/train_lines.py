@@ -34,6 +34,8 @@ def print_head(job: Job, arguments: argparse.Namespace) -> None:
         f"{options['batch_size']}, {length}, seed {options['seed']}"
     )
     at = f", going on after epoch {trainer.epoch}" if arguments.resume else ""
+    if trainer.position is not None:
+        at += f" and {counted(trainer.position.examples, 'example')} more"
     print(f"run       {job.folder}{at}", flush=True)
 
 

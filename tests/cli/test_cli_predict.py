@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gpubp.cli import score
+from gpubp.storage import load_tensors, save_tensors
 
 QUICK = ("--lr", 0.02, "--epochs", 60)
 
@@ -156,7 +157,7 @@ def test_bad_runs(gpubp, refused, classifier, flowers_csv, tmp_path):
         b"text",
         whole[:-5],
         whole[: len(whole) // 2],
-        whole.replace(b"gpubp 1", b"gpubp 9"),
+        whole.replace(b"gpubp 2", b"gpubp 9"),
     ):
         damaged.write_bytes(content)
         refused("predict", damaged, flowers_csv, naming=damaged)
@@ -177,10 +178,11 @@ def test_bad_runs(gpubp, refused, classifier, flowers_csv, tmp_path):
 )
 def test_damaged_run_json(gpubp, refused, classifier, flowers_csv, tmp_path, old, new):
     path = tmp_path / "c" / "model.safetensors"
-    content = path.read_bytes()
-    at = content.index(old, content.index(b'{"gpubp"'))  # where the JSON beside the weights begins
-    path.write_bytes(content[:at] + new + content[at + len(old) :])
-    assert len(old) == len(new)
+    tensors, metadata = load_tensors(path)
+    content = tensors["extra.run.json"].tobytes()
+    assert old in content
+    tensors["extra.run.json"] = np.frombuffer(content.replace(old, new), np.uint8)
+    save_tensors(path, tensors, metadata)
     refused("predict", classifier, flowers_csv, naming=path.name)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from gpubp.cli import inputs, options, run
 from gpubp.data import Dataset, load, split
-from gpubp.storage import load_tensors
+from gpubp.storage import load_tensors, save_tensors
 
 QUICK = ("--hidden", "16", "--epochs", 3, "--seed", 0)
 
@@ -279,14 +279,16 @@ def test_inputs_are_scaled_but_for_zeros_and_ones(homes):
 
 def test_damaged_preprocessing_is_told(gpubp, refused, trained, homes, tmp_path):
     path = tmp_path / "r" / "model.safetensors"
-    content = path.read_bytes()
+    tensors, metadata = load_tensors(path)
+    content = tensors["extra.run.json"].tobytes()
     for old, new in (
         (b'"one-hot"', b'"one-hat"'),
         (b'"north"', b"      0"),
         (b'"kind": "date"', b'"kind": "dots"'),
     ):
         at = content.index(old, content.index(b'"columns"'))
-        path.write_bytes(content[:at] + new + content[at + len(old) :])
+        changed = content[:at] + new + content[at + len(old) :]
+        save_tensors(path, tensors | {"extra.run.json": np.frombuffer(changed, np.uint8)}, metadata)
         refused("predict", "r", homes, naming="damaged or was changed")
 
 

@@ -22,7 +22,12 @@ def test_defaults_train_digits(gpubp, tmp_path):
     found = float(re.search(r"^test accuracy ([\d.]+) %$", result.out, re.MULTILINE)[1])
     assert found >= 97.2
     folder = tmp_path / "runs" / "digits-1"
-    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "history.csv", "model.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config.json",
+        "history.csv",
+        "model.previous.safetensors",
+        "model.safetensors",
+    ]
     assert "digits-2" in gpubp("train", "digits", "--epochs", 1).out
     again = gpubp("evaluate", folder, "digits")
     assert f"accuracy {found:.2f} %" in again.out.splitlines()
