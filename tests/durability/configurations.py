@@ -65,7 +65,12 @@ def run_of(seed: int, folder: Path) -> Run:
         int(rng.integers(2, 5)),
         pick(LOSSES),
     )
+    wild = chance(0.1)
+    loss = "half_sse" if wild else loss
     x, y = _data(rng, n, n_in, n_out, loss)
+    on_nan = pick(("stop", "skip", "rollback"))
+    if on_nan == "skip":
+        x[int(rng.integers(n))] = 1e30  # in float32 most losses overflow at it
     weights = rng.random(n) + 0.1 if chance(0.3) else None
     dtype, batch, epochs = pick(("float32", "float64")), int(rng.integers(1, n // 2)), int(rng.integers(2, 6))
     optimizer, schedule = _optimizer(pick, chance), _schedule(pick, chance)
@@ -80,17 +85,26 @@ def run_of(seed: int, folder: Path) -> Run:
         clip_norm=pick((None, 0.5, 5.0)),
         clip_value=pick((None, 0.1)),
         seed=seed,
+        on_nan=on_nan,
     )
     options: dict[str, Any] = {"batch_size": batch, "shuffle": chance(0.8)}
     if chance(0.7):
         options["validation"] = _data(rng, 20, n_in, n_out, loss)
         stopping = pick((None, 1, 2, EarlyStopping(2, min_delta=1e-3)))
         options["early_stopping"] = stopping
+    if wild:
+        trainer, options["batch_size"] = _wild(trainer, x.shape[1], n_out), 1
     data, limit = _source(pick((0, 1, 2, 3, 4)), x, y, weights, folder / f"{seed}", rng)
     options |= {} if limit is None else {"max_device_bytes": limit}
     if len(data) == 3:
         options["sample_weight"] = data[2]
-    return Run(trainer, data[:2], options, epochs, epochs * -(-n // batch))
+    return Run(trainer, data[:2], options, epochs, epochs * -(-n // options["batch_size"]))
+
+
+def _wild(trainer: Trainer, n_in: int, n_out: int) -> Trainer:
+    """A trainer whose weights overflow within an epoch, which is then repeated at half the learning rate."""
+    net = Network([n_in, n_out], device="cpu", seed=int(trainer.masks % 2**31))
+    return Trainer(net, "half_sse", SGD(40.0, momentum=0.1), on_nan="rollback", seed=1)
 
 
 def _data(rng: np.random.Generator, n: int, n_in: int, n_out: int, loss: str) -> tuple[Any, Any]:

@@ -49,7 +49,7 @@ def differences(folder, seed):
 
 def test_runs_stopped_at_random_batches_go_on_byte_for_byte(tmp_path, times):
     """Each is stopped twice, by SIGINT or SIGTERM, and goes on in another process each time."""
-    count, at_once = times((8, 8), (100, 20))
+    count, at_once = times((5, 5), (100, 20))
     inside = 0
     for first in range(0, count, at_once):
         seeds = range(first, min(first + at_once, count))

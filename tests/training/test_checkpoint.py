@@ -203,7 +203,8 @@ def watched_trainer(**options):
         optimizer=AdamW(0.01), schedule=Warmup(steps=2, after=Plateau()), l1=1e-4, l2=1e-3, **options
     )
     fit(trainer, 2, early_stopping=3)
-    trainer.position = Position(32, 70, 16, True, None, 0.5, [0.5, 16.0, 16.0, 32.0, 0.25])
+    stats, begun = [0.5, 16.0, 16.0, 32.0, 0.25], (trainer.net.flat.copy(),)
+    trainer.position = Position(32, 70, 16, True, None, 0.5, stats, 0, 0, 0, begun)
     return trainer
 
 
@@ -291,11 +292,11 @@ def test_json_changed_anywhere_gives_one_line_or_a_trainer(tmp_path, monkeypatch
             for key in path:
                 before = before[key]
             kinds = {type(before), type(value)}
-            optional = path == ("config", "position") and value is None
-            if kinds & {list, dict, str} and len(kinds) == 2 and path != ("epoch",) and not optional:
+            if kinds & {list, dict, str} and len(kinds) == 2 and path != ("epoch",):
                 assert message, f"{place(path)} = {value!r} was taken"
             if message and path[0] == "config" and path[1:2] != ("network",) and len(path) > 1:
-                assert path[1] in message or "best/0.W" in message  # of early stopping that is no more
+                # "best" of early stopping that is no more, "begun0" of a position
+                assert path[1] in message or "best/0.W" in message or "begun0/0.W" in message
     assert refused > taken > 50  # another number is another number
 
 
@@ -370,7 +371,7 @@ TENSORS = {
 def test_another_tensor_in_any_place_is_named(tmp_path, monkeypatch, case):
     tensors, plain = contents(watched_trainer(), tmp_path / "run.safetensors")
     del tensors["history.json"]
-    assert {name.split("/")[0] for name in tensors} == {"parameters", "slot0", "slot1", "best"}
+    assert {name.split("/")[0] for name in tensors} == {"parameters", "slot0", "slot1", "best", "begun0"}
     for name, array in tensors.items():
         other = TENSORS[case](array)
         kept = {k: v for k, v in tensors.items() if k != name} | ({} if other is None else {name: other})
@@ -383,7 +384,7 @@ def test_another_tensor_in_any_place_is_named(tmp_path, monkeypatch, case):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_named(tmp_path, monkeypatch, bad):
     tensors, plain = contents(watched_trainer(), tmp_path / "run.safetensors")
-    for name in [n for n in tensors if n.startswith(("parameters/", "best/"))]:
+    for name in [n for n in tensors if n.startswith(("parameters/", "best/", "begun0/"))]:
         array = tensors[name].copy()
         array.flat[-1] = bad
         message = attempt(monkeypatch, tensors | {name: array}, plain)
