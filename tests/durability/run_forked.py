@@ -52,7 +52,7 @@ def once(arguments: list[str], which: str, path: Path, chance: random.Random) ->
     text = os.read(output, 1 << 16)  # it has read its data
     while which.endswith("+") and b"\nepoch " not in text:
         text += os.read(output, 1 << 16)
-    time.sleep(chance.random() ** 2 * 0.15)
+    time.sleep(chance.random() * 0.15)
     os.kill(child, int(which.rstrip("+")))
     while part := os.read(output, 1 << 16):
         text += part
