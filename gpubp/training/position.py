@@ -79,6 +79,8 @@ def from_state(
         )
     if found.window is not None and found.window % found.batch and found.window != found.of:
         raise StorageError(f"{where}.window: expected whole batches of {found.batch}; got {found.window}")
+    if found.skipped > found.steps:
+        raise StorageError(f"{where}.skipped: expected at most {found.steps}; got {found.skipped}")
     if len(found.stats) != stats:
         raise StorageError(f"{where}.stats: expected {stats} numbers; got {len(found.stats)}")
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import stand_in  # first: it puts the stand-ins in place  # isort: skip
 import contextlib
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from gpubp.kernels.replay import SKIPPED, STEP
 from gpubp.losses import LOSSES
 from gpubp.optimizers import SGD, Adam, AdamW, optimizer
 from gpubp.training import progress, screen
+from gpubp.training.step import Step
 
 CUDA = stand_in.make_usable()
 SEPARATE = stand_in.make_backend(fuse=False)
@@ -429,6 +431,32 @@ def test_checkpoints_go_from_one_device_to_the_other(tmp_path, precision):
     if precision is None:
         back = Trainer.load(tmp_path / "b.safetensors", device="cpu")
         np.testing.assert_array_equal(back.net.flat, host(loaded.net, loaded.net.flat))
+
+
+@pytest.mark.parametrize("limit", [None, 700])
+def test_an_epoch_that_a_signal_ended_is_gone_on_with(tmp_path, monkeypatch, limit):
+    x, y, _ = data(30)
+    options = {"batch_size": 4, "max_device_bytes": limit}
+    whole, cut = (Trainer(network(), "mse", "adam", schedule="cosine", seed=0) for _ in range(2))
+    whole.fit(x, y, epochs=3, **options)
+    run, runs = Step.run, []
+
+    def press(step, times):
+        run(step, times)
+        runs.append(times)
+        if len(runs) == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "run", press)
+        assert cut.fit(x, y, epochs=3, **options).stopped == "interrupted"
+    assert cut.position is not None
+    assert 0 < cut.position.examples < 30
+    cut.save(tmp_path / "a.safetensors")
+    resumed = Trainer.load(tmp_path / "a.safetensors", device="cuda:0")
+    resumed.fit(x, y, epochs=3 - resumed.epoch, **options)
+    assert host(resumed.net, resumed.net.flat).tobytes() == host(whole.net, whole.net.flat).tobytes()
+    assert resumed.history["loss"] == whole.history["loss"]
 
 
 def test_too_little_memory_is_one_clear_error_and_less_works(monkeypatch):
