@@ -12,11 +12,14 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import data as data
+    from . import scalar as scalar
     from . import schedules as schedules
     from .backend import get_threads as get_threads
     from .backend import set_threads as set_threads
     from .backend.devices import devices as devices
     from .backend.devices import get_backend as get_backend
+    from .custom import activation as activation
+    from .custom import loss as loss
     from .errors import ConfigError as ConfigError
     from .errors import DataError as DataError
     from .errors import DeviceError as DeviceError
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "backend": ("devices", "get_backend", "get_threads", "set_threads"),
+    "custom": ("activation", "loss"),
     "errors": (
         "ConfigError",
         "DataError",
@@ -59,9 +63,9 @@ _ROOMS = {
     "training": ("EarlyStopping", "History", "TensorBoard", "Trainer"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
-_MODULES = ("data", "initializers", "losses", "optimizers", "schedules", "storage", "training")
+_MODULES = ("data", "initializers", "losses", "optimizers", "scalar", "schedules", "storage", "training")
 
-__all__ = sorted([*_HOME, "__version__", "data", "schedules"])
+__all__ = sorted([*_HOME, "__version__", "data", "scalar", "schedules"])
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gpubp.backend.base import Array, Backend, Drop
 from gpubp.checks import positive, real_number
+from gpubp.custom import activation_from_config
 from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.activations import activation as find_activation
@@ -20,8 +21,9 @@ _WIDTH = "every layer needs a unit"
 class Dense:
     """a = g(x W + b) for x (batch, n_in), W (n_in, n_out), b (n_out,); a is (batch, n_out).
 
-    `activation` names g; with `bias=False` there is no b. `initial` names the initializer of W, by default the one
-    that fits g (He for rectifiers, Glorot for sigmoids; the network checks the name and draws); b starts at 0.
+    `activation` names g, or is what `gpubp.activation` made; with `bias=False` there is no b. `initial` names the
+    initializer of W, by default the one that fits g (He for rectifiers, Glorot for sigmoids; the network checks the
+    name and draws); b starts at 0.
     Raises ConfigError and InputError.
     """
 
@@ -29,7 +31,7 @@ class Dense:
         self,
         n_in: int,
         n_out: int,
-        activation: str = "identity",
+        activation: str | Activation = "identity",
         *,
         bias: bool = True,
         initial: str | None = None,
@@ -100,7 +102,7 @@ class Dense:
             "layer": "dense",
             "n_in": self.n_in,
             "n_out": self.n_out,
-            "activation": self.activation.name,
+            "activation": self.activation.config(),
             "bias": self.bias,
             "initial": self.initial,
         }
@@ -148,13 +150,15 @@ def from_config(config: dict[str, Any]) -> Layer:
     try:
         if kind == "dropout":
             return Dropout(options.pop("rate"), **options)
+        if isinstance(options.get("activation"), dict):
+            options["activation"] = activation_from_config(options["activation"])
         return Dense(options.pop("n_in"), options.pop("n_out"), **options)
     except (TypeError, KeyError) as error:
         names = "rate" if kind == "dropout" else "n_in, n_out, activation, bias, initial"
         raise ConfigError(f"layer: expected {names}; got {config!r}") from error
 
 
-def from_widths(widths: list[Any], activation: str, output: str) -> list[Dense]:
+def from_widths(widths: list[Any], activation: str | Activation, output: str | Activation) -> list[Dense]:
     """Dense layers between these widths: hidden ones with `activation`, the last one with `output`."""
     if len(widths) < 2:
         raise InputError(f"layers: expected at least two widths, inputs and outputs; got {widths!r}")

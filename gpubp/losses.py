@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp.checks import on_gpu
-from gpubp.errors import EntryError
+from gpubp.errors import ConfigError, EntryError
 from gpubp.kernels.losses import LOSSES, Loss
 from gpubp.kernels.losses import loss as find
 
@@ -27,14 +27,21 @@ _LINKS = {
     "binary_cross_entropy": {"sigmoid": "the sigmoid"},
     "poisson": {"exp": "the exponential"},
 }
+_RANGES = {  # of output activations
+    "sigmoid": (0.0, 1.0),
+    "exp": (0.0, np.inf),
+    "softplus": (0.0, np.inf),
+    "tanh": (-1.0, 1.0),
+}
 
 
 def resolve(loss: str | Loss, output: str) -> Loss:
     """The loss by name; warns where the output activation repeats the link that the loss itself applies.
 
-    Raises ConfigError for a name that does not exist.
+    Raises ConfigError for a name that does not exist, and for outputs that the loss is not defined for.
     """
-    found = loss if isinstance(loss, Loss) else find(loss)
+    found = find(loss)
+    _check_outputs(found, output)
     twice = _LINKS.get(found.name, {}).get(output)
     if twice:
         warnings.warn(
@@ -44,6 +51,24 @@ def resolve(loss: str | Loss, output: str) -> Loss:
             stacklevel=3,
         )
     return found
+
+
+def _check_outputs(loss: Loss, output: str) -> None:
+    """ConfigError where the output activation gives numbers that the loss is not defined for."""
+    low, high = _RANGES.get(output, (-np.inf, np.inf))
+    if low < loss.outputs[0] or high > loss.outputs[1]:
+        fitting = [name for name, (a, b) in _RANGES.items() if loss.outputs[0] <= a and b <= loss.outputs[1]]
+        cure = f"use output={fitting[0]!r}" if fitting else "choose another loss"
+        raise ConfigError(
+            f"loss {loss.name!r}: expected a network with outputs {_between(*loss.outputs)}; got output={output!r}; "
+            f"{cure}"
+        )
+
+
+def _between(low: float, high: float) -> str:
+    if high == np.inf:
+        return f"of at least {low:g}"
+    return f"of at most {high:g}" if low == -np.inf else f"from {low:g} to {high:g}"
 
 
 def takes_labels(loss: Loss, y: Any) -> bool:
@@ -60,19 +85,14 @@ def check_range(loss: Loss, y: npt.NDArray[Any], later: Any = None) -> None:
 
     For targets on a GPU `later.add` takes the verdict (a boolean of the device) and what raises.
     """
-    low, high = {
-        "softmax_cross_entropy": (0.0, np.inf),
-        "focal": (0.0, np.inf),
-        "binary_cross_entropy": (0.0, 1.0),
-        "poisson": (0.0, np.inf),
-    }.get(loss.name, (-np.inf, np.inf))
-    if low == -np.inf:
+    low, high = loss.targets
+    if (low, high) == (-np.inf, np.inf):
         return
     bad = (y < low) | (y > high)
 
     def explain() -> None:
         index = tuple(map(int, np.unravel_index(int(bad.argmax()), bad.shape)))
-        limits = f"at least {low:g}" if high == np.inf else f"from {low:g} to {high:g}"
+        limits = _between(low, high).removeprefix("of ")
         before = f"y: loss {loss.name!r} expects targets {limits}; got {float(y[index]):g} in"
         raise EntryError(before, index, "rescale the targets or choose another loss")
 

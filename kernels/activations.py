@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gpubp.errors import unknown_name
+from gpubp.errors import ConfigError, unknown_name
 from gpubp.kernels import mathematics as m
 from gpubp.kernels.gates import d_gelu, d_gelu_tanh, d_mish, d_silu, gelu, gelu_tanh, mish, silu
 from gpubp.kernels.mathematics import clamp, inlined
@@ -229,13 +229,19 @@ def d_softplus_of_output(a):
 class Activation:
     """One row of the table: a = f(z), f'(z) = d_f(z) and, where a determines it, f'(z) = d_f_of_output(a).
 
-    The three are scalar functions for Numba loops; the docstring of f holds its equation and source.
+    The three are scalar functions for Numba loops; the docstring of f holds its equation and source. `initial` names
+    the initializer of weights before it, where its name does not say.
     """
 
     name: str
     f: Callable[[Any], Any]
     d_f: Callable[[Any], Any]
     d_f_of_output: Callable[[Any], Any] | None = None
+    initial: str | None = None
+
+    def config(self) -> Any:
+        """What a file keeps of it: the name of a row of the table."""
+        return self.name
 
 
 _ROWS = (
@@ -259,8 +265,14 @@ _ROWS = (
 ACTIVATIONS: dict[str, Activation] = {row.name: row for row in _ROWS}
 
 
-def activation(name: str) -> Activation:
-    """The activation called `name`; ConfigError with the nearest valid name if there is none."""
+def activation(name: str | Activation) -> Activation:
+    """The activation called `name`, or `name` itself; ConfigError with the nearest valid name if there is none."""
+    if isinstance(name, Activation):
+        return name
+    if callable(name):
+        raise ConfigError(
+            f"activation: expected a name or an activation; got {name!r:.80}; use gpubp.activation(f)"
+        )
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise unknown_name("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]

@@ -9,11 +9,12 @@ The statistics of a loss, a float64 vector that the kernels of a step share, are
     stats[PENALTY_SUM]   += penalty * WEIGHT
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gpubp.errors import unknown_name
+from gpubp.errors import ConfigError, unknown_name
 
 from .mathematics import exp, expm1, inlined, log1p, sigmoid
 
@@ -131,7 +132,7 @@ class Loss:
     `l` and `d_l` are scalars of (output, target), summed over the outputs of an example, or averaged where
     `mean_over_outputs`. Behind a `softmax`, whose outputs depend on each other, they are scalars of ln p, weighted by
     the target and summed, and targets may be class numbers. `logits` says that the loss applies its own link, so that
-    the network's output activation is "identity".
+    the network's output activation is "identity". It is defined for `outputs` and `targets` between two numbers.
     """
 
     name: str
@@ -140,8 +141,15 @@ class Loss:
     mean_over_outputs: bool = False
     logits: bool = False
     softmax: bool = False
+    targets: tuple[float, float] = (-math.inf, math.inf)
+    outputs: tuple[float, float] = (-math.inf, math.inf)
+
+    def config(self) -> Any:
+        """What a file keeps of it: the name of a row of the table."""
+        return self.name
 
 
+_POSITIVE = (0.0, math.inf)
 LOSSES = {
     loss.name: loss
     for loss in (
@@ -150,16 +158,27 @@ LOSSES = {
         Loss("mse", squared_error, d_squared_error, mean_over_outputs=True),
         Loss("mae", absolute_error, d_absolute_error, mean_over_outputs=True),
         Loss("huber", huber, d_huber, mean_over_outputs=True),
-        Loss("poisson", poisson, d_poisson, mean_over_outputs=True, logits=True),
-        Loss("binary_cross_entropy", logistic, d_logistic, logits=True),
-        Loss("softmax_cross_entropy", cross_entropy, d_cross_entropy, logits=True, softmax=True),
-        Loss("focal", focal, d_focal, logits=True, softmax=True),
+        Loss("poisson", poisson, d_poisson, mean_over_outputs=True, logits=True, targets=_POSITIVE),
+        Loss("binary_cross_entropy", logistic, d_logistic, logits=True, targets=(0.0, 1.0)),
+        Loss(
+            "softmax_cross_entropy",
+            cross_entropy,
+            d_cross_entropy,
+            logits=True,
+            softmax=True,
+            targets=_POSITIVE,
+        ),
+        Loss("focal", focal, d_focal, logits=True, softmax=True, targets=_POSITIVE),
     )
 }
 
 
-def loss(name: str) -> Loss:
-    """The loss called `name`; ConfigError with the nearest name otherwise."""
+def loss(name: str | Loss) -> Loss:
+    """The loss called `name`, or `name` itself; ConfigError with the nearest name otherwise."""
+    if isinstance(name, Loss):
+        return name
+    if callable(name):
+        raise ConfigError(f"loss: expected a name or a loss; got {name!r:.80}; use gpubp.loss(f)")
     if not isinstance(name, str) or name not in LOSSES:
         raise unknown_name("loss", name, LOSSES)
     return LOSSES[name]

@@ -117,6 +117,45 @@ def sigmoid(z):
     return float32.sigmoid(z) if isinstance(z, np.float32) else float64.sigmoid(z)
 
 
+# ---- of the C library, or of the toolkit on CUDA ----------------------------------------------------------
+
+
+@inlined
+def _sqrt(z):
+    return math.sqrt(z)
+
+
+@inlined
+def _sin(z):
+    return math.sin(z)
+
+
+@inlined
+def _cos(z):
+    return math.cos(z)
+
+
+@_by_type(_sqrt, _sqrt)
+def sqrt(z):
+    """The square root, NaN below 0; one instruction, rounded correctly."""
+    with np.errstate(invalid="ignore"):
+        return type(z)(np.sqrt(z))
+
+
+@_by_type(_sin, _sin)
+def sin(z):
+    """sin(z), NaN at infinities, for every size of z: a call, which a loop is not packed around."""
+    with np.errstate(invalid="ignore"):
+        return type(z)(np.sin(z))
+
+
+@_by_type(_cos, _cos)
+def cos(z):
+    """cos(z), as sin."""
+    with np.errstate(invalid="ignore"):
+        return type(z)(np.cos(z))
+
+
 # ---- the error function and what gelu needs of it --------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 
+from gpubp.kernels.activations import Activation
 from gpubp.kernels.losses import Loss
 from gpubp.kernels.losses import loss as find_loss
 
@@ -31,7 +32,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     """A multilayer perceptron for classes, one of many, two, or any number of them (multilabel).
 
     The parameters up to `max_fun` are those of sklearn.neural_network.MLPClassifier 1.9, with its names, order,
-    defaults and meaning; `activation` may also be any other of this engine ("gelu", "silu", ...). New, by keyword:
+    defaults and meaning; `activation` may also be any other of this engine ("gelu", "silu", ...), or one
+    of your own (`gpubp.activation`). New, by keyword:
 
     device: "auto" (a GPU where one is usable), "cpu", "cuda" or "cuda:N".
     precision: of the products: None, that of X; "tf32", "bfloat16", "float16" with float32 on a GPU.
@@ -60,7 +62,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
+        activation: str | Activation = "relu",
         *,
         solver: str = "adam",
         alpha: float = 0.0001,

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp.errors import ConfigError, InputError
+from gpubp.kernels.activations import Activation
 from gpubp.kernels.replay import STEP
 from gpubp.layers import Layer, from_widths, with_dropout
 from gpubp.network import Network
@@ -66,7 +67,7 @@ class Key:
     """What a network is made of; another one needs another network."""
 
     units: tuple[int, ...]
-    activation: str
+    activation: str | Activation
     dropout: tuple[float, ...]
     device: Any
     precision: str | None
@@ -211,7 +212,8 @@ def _key(estimator: Any, coefs: Sequence[Any], dtype: np.dtype[Any] | None) -> K
     if dtype is None:
         single = all(getattr(array, "dtype", None) == np.float32 for array in coefs)
         dtype = np.dtype(np.float32 if single else np.float64)
-    activation = NAMES.get(estimator.activation, estimator.activation)
+    given = estimator.activation
+    activation = NAMES.get(given, given) if isinstance(given, str) else given
     rates = dropout_rates(estimator)
     rates = rates if len(rates) == len(shapes) - 1 else [0.0] * (len(shapes) - 1)
     units = (shapes[0][0], *(shape[1] for shape in shapes))

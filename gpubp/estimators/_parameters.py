@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from gpubp.errors import ConfigError, InputError, unknown_name
-from gpubp.kernels.activations import ACTIVATIONS
+from gpubp.kernels.activations import ACTIVATIONS, Activation
+from gpubp.kernels.activations import activation as find_activation
 from gpubp.schedules import schedule as find_schedule
 
 from ._scores import check_metric
@@ -110,7 +111,9 @@ def check_parameters(estimator: Any) -> None:
         ("loss", estimator._losses),
     ):
         value = getattr(estimator, parameter)
-        if not isinstance(value, str) or value not in valid:
+        if parameter == "activation" and (isinstance(value, Activation) or callable(value)):
+            find_activation(value)  # one that gpubp.activation made
+        elif not isinstance(value, str) or value not in valid:
             raise unknown_name(f"{name} {parameter}", value, valid)
     for parameter, check in _CHECKS.items():
         value = getattr(estimator, parameter)

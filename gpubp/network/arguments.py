@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from gpubp.data import validate
 from gpubp.errors import ConfigError, InputError, unknown_name
+from gpubp.kernels.activations import Activation
 from gpubp.layers import Dense, Dropout, from_widths, in_order
 from gpubp.losses import Loss, check_range, takes_labels
 
@@ -20,7 +21,9 @@ PRECISIONS = ("tf32", "bfloat16", "float16")
 Batch = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 
-def layers_of(layers: Sequence[Any], activation: str, output: str) -> tuple[list[Dense], list[float]]:
+def layers_of(
+    layers: Sequence[Any], activation: str | Activation, output: str | Activation
+) -> tuple[list[Dense], list[float]]:
     """Dense layers and rates of dropout from widths or layers."""
     if not isinstance(layers, Iterable):
         raise InputError(f"layers: expected widths, [784, 512, 10], or layers; got {layers!r}")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gpubp.backend import Backend, State, get_backend
 from gpubp.backend.base import Array, Drop
 from gpubp.errors import ConfigError, InputError
+from gpubp.kernels.activations import Activation
 from gpubp.kernels.losses import LOSS
 from gpubp.layers import Dropout, Layer, from_config
 from gpubp.losses import Loss, resolve
@@ -22,10 +23,11 @@ from .forward import Forward
 class Network(Forward):
     """A multilayer perceptron x (batch, n_in) -> a (batch, n_out).
 
-    `layers` is a list of widths (hidden layers get `activation`, the last one `output`) or of layers, with Dropout
-    wherever training drops outputs or inputs; the attribute `layers` holds the dense ones. `dtype` is that of
-    parameters and results, "float32" or "float64"; inputs are converted to it. `precision` is that of the products:
-    None or dtype's own name; the others need a GPU. `seed` fixes the initial parameters.
+    `layers` is a list of widths (hidden layers get `activation`, the last one `output`: names, or what
+    `gpubp.activation` made) or of layers, with Dropout wherever training drops outputs or inputs; the attribute
+    `layers` holds the dense ones. `dtype` is that of parameters and results, "float32" or "float64"; inputs are
+    converted to it. `precision` is that of the products: None or dtype's own name; the others need a GPU. `seed` fixes
+    the initial parameters.
 
     Raises InputError, ConfigError, DeviceError.
     """
@@ -33,8 +35,8 @@ class Network(Forward):
     def __init__(
         self,
         layers: Sequence[int] | Sequence[Layer],
-        activation: str = "relu",
-        output: str = "identity",
+        activation: str | Activation = "relu",
+        output: str | Activation = "identity",
         *,
         device: str | Backend = "auto",
         dtype: npt.DTypeLike = "float32",

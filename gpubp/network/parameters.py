@@ -55,7 +55,9 @@ class Parameters:
         rng = generator(seed)
         with self.backend.ordered():
             for k, layer in enumerate(self.layers):
-                draw = initializer(layer.initial or default_for(layer.activation.name))
+                draw = initializer(
+                    layer.initial or layer.activation.initial or default_for(layer.activation.name)
+                )
                 self.backend.write(self._parameters[f"{k}.W"], draw(rng, (layer.n_in, layer.n_out)))
                 if layer.bias:
                     self.backend.write(self._parameters[f"{k}.b"], np.zeros(layer.n_out))

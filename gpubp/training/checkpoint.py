@@ -65,7 +65,7 @@ def save(
     out |= {EXTRA + name: np.asarray(array) for name, array in (tensors or {}).items()}
     config = {
         "network": net.config(),
-        "loss": trainer.loss.name,
+        "loss": trainer.loss.config(),
         "optimizer": trainer.optimizer.config(),
         "schedule": trainer.schedule.config(),
         "schedule_state": trainer.schedule.state(),

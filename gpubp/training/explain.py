@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from gpubp.backend import LaunchCost, Recording
 from gpubp.errors import NumericalError
@@ -79,6 +80,14 @@ def _row(cost: LaunchCost, call: float, total: float, peak: float, bandwidth: fl
 # the step
 
 
+def _targets(
+    rng: np.random.Generator, shape: tuple[int, int], low: float, high: float
+) -> npt.NDArray[np.float64]:
+    """Numbers from 0 to 1, or an interval within what the loss is defined for."""
+    low = low if np.isfinite(low) else min(0.0, high - 1)
+    return rng.uniform(low, min(high, low + 1), shape)
+
+
 def _copy_step(trainer: Trainer, batch: int, labels: bool | None, sample_weight: bool, repeats: int) -> Step:
     """The trainer's step, captured, over a copy of its network and a synthetic data set. Its learning rate is 0."""
     from .trainer import Trainer as Same
@@ -88,14 +97,18 @@ def _copy_step(trainer: Trainer, batch: int, labels: bool | None, sample_weight:
     net.load_parameters({name: ops.to_host(view) for name, view in original.parameters().items()})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what it has to say was said when the trainer was made
-        copy = Same(net, trainer.loss.name, trainer.optimizer, **trainer.terms(), seed=0)
+        copy = Same(net, trainer.loss, trainer.optimizer, **trainer.terms(), seed=0)
     copy.set_lr(0.0)
     if labels is None:
         labels = trainer.loss.softmax
     per_example = net.dtype.itemsize * (net.n_in + net.n_out)
     examples = max(1, DATA_BYTES // per_example)
     x = rng.standard_normal((examples, net.n_in), np.float32)
-    y = rng.integers(0, net.n_out, examples) if labels else rng.random((examples, net.n_out))
+    y = (
+        rng.integers(0, net.n_out, examples)
+        if labels
+        else _targets(rng, (examples, net.n_out), *trainer.loss.targets)
+    )
     order = rng.integers(0, examples, batch * (_WARM_UP + repeats))
     source = Source(
         ops.to_device(x, net.dtype),

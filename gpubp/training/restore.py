@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gpubp import layers, optimizers, schedules
 from gpubp.backend import Backend
+from gpubp.custom import loss_from_config
 from gpubp.data.validate import all_finite
 from gpubp.errors import StorageError, unknown_name
 from gpubp.initializers import initializer
@@ -39,7 +40,7 @@ _LIMIT: Check = ("null or a number above 0", lambda v: v is None or (real(v) and
 _DICT: Check = ("a dict", is_a(dict))
 _CONFIG: dict[str, Check] = {
     "network": _DICT,
-    "loss": ("text", is_a(str)),
+    "loss": ("text or a dict", lambda v: isinstance(v, (str, dict))),
     "optimizer": _DICT,
     "schedule": _DICT,
     "schedule_state": _DICT,
@@ -94,7 +95,8 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
             name: config[name] for name in ("l1", "l2", "divide_penalty", "clip_norm", "clip_value", "on_nan")
         }
         total = config["total_steps"]
-        trainer = Trainer(net, config["loss"], optimizer, schedule=schedule, total_steps=total, **given)
+        loss = config["loss"] if isinstance(config["loss"], str) else loss_from_config(config["loss"])
+        trainer = Trainer(net, loss, optimizer, schedule=schedule, total_steps=total, **given)
     trainer.total_steps_given, trainer.masks = config["total_steps_given"], config["masks"]
     _restore_order(trainer, config["rng"])
     trainer.history = History(_rows(tensors))

@@ -15,7 +15,7 @@ from gpubp.checks import generator, positive
 from gpubp.data import Blocks
 from gpubp.errors import ConfigError, DeviceMemoryError, InputError
 from gpubp.kernels.loss_scale import START
-from gpubp.kernels.losses import LOSS
+from gpubp.kernels.losses import LOSS, Loss
 from gpubp.kernels.optimizers import LR
 from gpubp.kernels.replay import STEP
 from gpubp.network import Network
@@ -71,7 +71,7 @@ class Trainer:
     def __init__(
         self,
         net: Network,
-        loss: str,
+        loss: str | Loss,
         optimizer: str | Optimizer = "adam",
         *,
         l2: float = 0.0,
