@@ -271,7 +271,8 @@ def activation(name: str | Activation) -> Activation:
         return name
     if callable(name):
         raise ConfigError(
-            f"activation: expected a name or an activation; got {name!r:.80}; use gpubp.activation(f)"
+            f"unknown activation: expected a name or what gpubp.activation(f) gives; "
+            f"got {name!r:.80}; use gpubp.activation(f)"
         )
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise unknown_name("activation", name, ACTIVATIONS)

@@ -178,7 +178,9 @@ def loss(name: str | Loss) -> Loss:
     if isinstance(name, Loss):
         return name
     if callable(name):
-        raise ConfigError(f"loss: expected a name or a loss; got {name!r:.80}; use gpubp.loss(f)")
+        raise ConfigError(
+            f"unknown loss: expected a name or what gpubp.loss(f) gives; got {name!r:.80}; use gpubp.loss(f)"
+        )
     if not isinstance(name, str) or name not in LOSSES:
         raise unknown_name("loss", name, LOSSES)
     return LOSSES[name]
