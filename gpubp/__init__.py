@@ -63,7 +63,17 @@ _ROOMS = {
     "training": ("EarlyStopping", "History", "TensorBoard", "Trainer"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
-_MODULES = ("data", "initializers", "losses", "optimizers", "scalar", "schedules", "storage", "training")
+_MODULES = (
+    "custom",
+    "data",
+    "initializers",
+    "losses",
+    "optimizers",
+    "scalar",
+    "schedules",
+    "storage",
+    "training",
+)
 
 __all__ = sorted([*_HOME, "__version__", "data", "scalar", "schedules"])
 

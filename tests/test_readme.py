@@ -29,6 +29,7 @@ def test_the_ten_lines_of_the_readme_train_and_check_a_gradient(capsys):
         "docs/architecture.md",
         "docs/backpropagation.md",
         "docs/coming-from-pytorch.md",
+        "docs/custom-functions.md",
         "docs/data.md",
         "bench/README.md",
     ],

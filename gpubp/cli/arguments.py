@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .functions import activation, loss
 from .numbers import above_zero, at_least_zero, count, count_or_none, fraction, rates, seed, widths
 
 Add = Callable[..., Any]
@@ -18,6 +19,7 @@ ACTIVATIONS = (
     "hard_swish, exp"
 )
 LOSSES = "half_sse, sse, mse, mae, huber, softmax_cross_entropy, focal, binary_cross_entropy, poisson"
+OWN = "a .json file that holds one of your own"
 OPTIMIZERS = "sgd, adam, adamw, rmsprop, adagrad"
 SCHEDULES = "constant, step, exponential, cosine, one_cycle, warmup, plateau"
 DATA = "digits, mnist, fashion-mnist, or a file: .csv, .parquet, .npz with x and y, .npy pair, idx images"
@@ -85,8 +87,8 @@ def _train(parser: argparse.ArgumentParser) -> None:
 
 def _model(add: Add) -> None:
     add("--hidden", type=widths, help="widths of the hidden layers such as 512,512, or none (512,256)")
-    add("--activation", help=f"{ACTIVATIONS} (relu)")
-    add("--loss", help=f"{LOSSES} (softmax_cross_entropy for classes, mse for numbers)")
+    add("--activation", type=activation, help=f"{ACTIVATIONS}, or {OWN} (relu)")
+    add("--loss", type=loss, help=f"{LOSSES}, or {OWN} (softmax_cross_entropy for classes, mse for numbers)")
     add("--dtype", help="float32 or float64 (float32)")
     add("--precision", help="of the products: that of --dtype; tf32, bfloat16, float16 on a GPU")
     _device(add)
@@ -170,8 +172,8 @@ def _gradcheck(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", nargs="?", help="at the first rows of this data")
     add = parser.add_argument
     add("--hidden", type=widths, help="widths of the hidden layers (8,8)")
-    add("--activation", help=f"{ACTIVATIONS} (tanh)")
-    add("--loss", help=f"{LOSSES} (softmax_cross_entropy)")
+    add("--activation", type=activation, help=f"{ACTIVATIONS}, or {OWN} (tanh)")
+    add("--loss", type=loss, help=f"{LOSSES}, or {OWN} (softmax_cross_entropy)")
     add("--batch-size", type=count, help="examples (8)")
     add("--seed", type=seed, help="of weights and examples (0)")
     _data_dir(add)
@@ -182,8 +184,8 @@ def _explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", nargs="?", help="explain the training step of a run")
     add = parser.add_argument
     add("--layers", type=widths, help="widths from input to output (784,512,512,10)")
-    add("--activation", help=f"{ACTIVATIONS} (relu)")
-    add("--loss", help=f"{LOSSES} (softmax_cross_entropy)")
+    add("--activation", type=activation, help=f"{ACTIVATIONS}, or {OWN} (relu)")
+    add("--loss", type=loss, help=f"{LOSSES}, or {OWN} (softmax_cross_entropy)")
     add("--optimizer", help=f"{OPTIMIZERS} (adam)")
     add("--batch-size", type=count, help="examples per step (128)")
     add("--dtype", help="float32 or float64 (float32)")

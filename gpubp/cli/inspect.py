@@ -12,6 +12,7 @@ import numpy as np
 
 from gpubp.errors import ConfigError
 
+from .functions import activation_of, loss_of, shown
 from .show import as_options, counted, in_memory, input_lines, network_line, number
 
 
@@ -55,6 +56,8 @@ def _info_threads() -> None:
 
 
 def _info_run(name: str) -> None:
+    from gpubp.custom import CustomActivation, CustomLoss
+
     from .run import load_run
 
     path, trainer, run = load_run(name)
@@ -64,6 +67,9 @@ def _info_run(name: str) -> None:
     for k, layer in enumerate(trainer.net.layers):
         bias = "" if layer.bias else ", no bias"
         print(f"layer {k}   {layer.n_in} to {layer.n_out}, {layer.activation.name}{bias}")
+    for function in dict.fromkeys([*(layer.activation for layer in trainer.net.layers), trainer.loss]):
+        if isinstance(function, (CustomActivation, CustomLoss)):
+            print(f"own       {function.name}: {function.formulas[0]}; derivative {function.formulas[1]}")
     print(f"task      {run.task}")
     if run.classes:
         print(f"classes   {_some(run.classes)}")
@@ -96,7 +102,9 @@ def _typed(value: Any) -> str:
     """What stands behind an option; nothing behind a switch."""
     if value is True:
         return ""
-    return shlex.quote((",".join(map(str, value)) or "none") if isinstance(value, list) else str(value))
+    return shlex.quote(
+        (",".join(map(str, value)) or "none") if isinstance(value, list) else str(shown(value))
+    )
 
 
 def _some(names: Any, limit: int = 12) -> str:
@@ -123,7 +131,7 @@ def gradcheck(arguments: argparse.Namespace) -> int:
     return 0 if result.passed else 1
 
 
-def _of_run(arguments: argparse.Namespace, rows: int) -> tuple[Any, Any, Any, str]:
+def _of_run(arguments: argparse.Namespace, rows: int) -> tuple[Any, Any, Any, Any]:
     """(net, x, y, loss) of a run at the first rows of its data."""
     from .evaluate import with_targets
     from .run import load_run
@@ -133,19 +141,17 @@ def _of_run(arguments: argparse.Namespace, rows: int) -> tuple[Any, Any, Any, st
     return (
         trainer.net,
         *run.examples(data.take(np.arange(min(rows, len(data)))), arguments.data, "float64"),
-        trainer.loss.name,
+        trainer.loss,
     )
 
 
-def _random_problem(arguments: argparse.Namespace, rows: int, seed: int) -> tuple[Any, Any, Any, str]:
+def _random_problem(arguments: argparse.Namespace, rows: int, seed: int) -> tuple[Any, Any, Any, Any]:
     """(net, x, y, loss): a small network at random examples."""
-    from gpubp.losses import find
     from gpubp.network import Network
 
-    found = find(arguments.loss or "softmax_cross_entropy")
-    loss = found.name
+    loss = loss_of(arguments.loss or "softmax_cross_entropy")
     hidden = [8, 8] if arguments.hidden is None else arguments.hidden
-    activation = arguments.activation or "tanh"
+    activation = activation_of(arguments.activation or "tanh")
     device = arguments.device or "auto"
     widths = [5, *hidden, 3]
     with in_memory(widths, "hidden"):
@@ -156,12 +162,12 @@ def _random_problem(arguments: argparse.Namespace, rows: int, seed: int) -> tupl
             net.backend.write(view, rng.standard_normal(view.shape))
     x = rng.standard_normal((rows, 5))
     y: Any
-    if found.softmax:
+    if loss.softmax:
         y = rng.integers(0, 3, rows)
-    elif loss in ("binary_cross_entropy", "poisson"):
+    elif loss.name in ("binary_cross_entropy", "poisson"):
         y = rng.integers(0, 2, (rows, 3))
     else:
-        y = rng.standard_normal((rows, 3))
+        y = np.clip(rng.standard_normal((rows, 3)), *loss.targets)
     return net, x, y, loss
 
 
@@ -188,13 +194,15 @@ def _trainer(arguments: argparse.Namespace) -> Any:
     with in_memory(widths, "layers"):
         net = Network(
             widths,
-            arguments.activation or "relu",
+            activation_of(arguments.activation or "relu"),
             device=arguments.device or "auto",
             dtype=arguments.dtype or "float32",
             precision=arguments.precision,
             seed=0,
         )
-        return Trainer(net, arguments.loss or "softmax_cross_entropy", arguments.optimizer or "adam", seed=0)
+        return Trainer(
+            net, loss_of(arguments.loss or "softmax_cross_entropy"), arguments.optimizer or "adam", seed=0
+        )
 
 
 def _refuse(arguments: argparse.Namespace, *names: str) -> None:

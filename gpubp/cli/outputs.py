@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpubp.losses import find
+from .functions import loss_of
 
 Array = npt.NDArray[Any]
 
 
-def values(z: Array, loss: str) -> Array:
+def values(z: Array, loss: Any) -> Array:
     """The predicted values for outputs z: exp(z) are rates, 1 / (1 + exp(-z)) are probabilities, else z itself."""
     if loss == "poisson":
         with np.errstate(over="ignore"):
@@ -20,11 +20,11 @@ def values(z: Array, loss: str) -> Array:
     return _sigmoid(z) if loss == "binary_cross_entropy" else z
 
 
-def class_probabilities(z: Array, loss: str) -> Array | None:
+def class_probabilities(z: Array, loss: Any) -> Array | None:
     """(n, n_classes) for outputs z of a classifier, where the loss gives them that meaning, else None."""
     if loss == "binary_cross_entropy":
         return _sigmoid(z)
-    if not find(loss).softmax:
+    if not loss_of(loss).softmax:
         return None
     e = np.exp(z - z.max(axis=1, keepdims=True))
     return np.asarray(e / e.sum(axis=1, keepdims=True))

@@ -17,12 +17,13 @@ import numpy.typing as npt
 from gpubp import __version__
 from gpubp.data import TASKS, Blocks, Dataset, Kind, Standardizer, Table, TableBlocks, held, validate
 from gpubp.errors import DataError, GpubpError, InputError, StorageError
-from gpubp.losses import check_range, find
+from gpubp.losses import check_range
 from gpubp.storage import checkpoint_path, find_checkpoint, previous_path
 from gpubp.training import Trainer, checkpoint
 from gpubp.training.fields import one_line
 
 from .fingerprint import describe
+from .functions import loss_of, shown
 from .inputs import Inputs
 from .options import OPTIONS, Options
 from .outputs import class_probabilities, values
@@ -109,14 +110,14 @@ class Run:
     def encoded(self, y: Array, source: str, dtype: npt.DTypeLike) -> Array:
         """y as the loss takes it."""
         if self.classes is not None:
-            one_hot = not find(self.options["loss"]).softmax
+            one_hot = not loss_of(self.options["loss"]).softmax
             return np.eye(len(self.classes), dtype=dtype)[y] if one_hot else y
         with naming(source):
             if self.targets is not None:
                 names = self.target_names or [f"{k} of y" for k in range(self.n_outputs)]
                 return self.targets.transform(y, dtype, columns=names)
             y = validate.targets(y, self.n_outputs, len(y), dtype)
-            check_range(find(self.options["loss"]), y)
+            check_range(loss_of(self.options["loss"]), y)
             return y
 
     def decoded(self, outputs: Array) -> Array:
@@ -174,8 +175,8 @@ def load_run(run: str | Path, device: str | None = None) -> tuple[Path, Trainer,
         found = _from_tensors(tensors)
         if (found.inputs.width, found.n_outputs) != (trainer.net.n_in, trainer.net.n_out):
             raise ValueError(f"shape {found.inputs.width}-{found.n_outputs} for another network")
-        if found.options["loss"] != trainer.loss.name:
-            raise ValueError(f"loss {found.options['loss']!r} for a trainer of {trainer.loss.name!r}")
+        if found.options["loss"] != trainer.loss.config():
+            raise ValueError(f"loss {shown(found.options['loss'])!r} for a trainer of {trainer.loss.name!r}")
     except (GpubpError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise StorageError(
             f"{path}: expected what a run keeps beside its weights; got {type(error).__name__} ({one_line(error)}); "

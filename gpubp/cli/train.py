@@ -11,7 +11,6 @@ import sys
 from gpubp.data import Dataset, load, split
 from gpubp.errors import ConfigError, DataError, InputError, NumericalError
 from gpubp.layers import from_widths, with_dropout
-from gpubp.losses import LOSSES
 from gpubp.network import Network
 from gpubp.optimizers import optimizer
 from gpubp.storage import checkpoint_path, held_run, new_run_directory, next_run_directory
@@ -20,6 +19,7 @@ from gpubp.training.policy import checked_policy
 
 from .compiling import told
 from .fingerprint import check_same_data
+from .functions import activation_of, loss_of
 from .job import Job, Parts
 from .options import (
     Options,
@@ -103,7 +103,7 @@ def _started(arguments: argparse.Namespace) -> Job:
     )
     _check_target(data, source)
     options = new_options(arguments, data)
-    if data.task == "regression" and options["loss"] in LOSSES and LOSSES[options["loss"]].softmax:
+    if data.task == "regression" and loss_of(options["loss"]).softmax:
         raise ConfigError(
             f"loss {options['loss']!r}: expected classes; {source} has values; use --loss mse, or --task "
             "classification"
@@ -156,7 +156,9 @@ def _trainer(run: Run, options: Options) -> Trainer:
     widths = [run.inputs.width, *options["hidden"], run.n_outputs]
     with in_memory(widths, "hidden"):
         net = Network(
-            with_dropout(from_widths(widths, options["activation"], "identity"), dropout_rates(options)),
+            with_dropout(
+                from_widths(widths, activation_of(options["activation"]), "identity"), dropout_rates(options)
+            ),
             device=options["device"],
             dtype=options["dtype"],
             precision=options["precision"],
@@ -164,7 +166,7 @@ def _trainer(run: Run, options: Options) -> Trainer:
         )
         return Trainer(
             net,
-            options["loss"],
+            loss_of(options["loss"]),
             optimizer(options["optimizer"], lr=options["lr"]),
             l2=options["l2"],
             clip_norm=options["clip_norm"],

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 
+from .functions import shown
 from .job import Job
 from .options import LEAST_ROWS_TO_SPLIT
 from .score import print_scores, score
@@ -30,8 +31,8 @@ def print_head(job: Job, arguments: argparse.Namespace) -> None:
     print(network_line(trainer.net))
     length = f"{counted(options['epochs'], 'epoch')}, {counted(trainer.total_steps or 0, 'update')}"
     print(
-        f"training  {options['loss']}, {options['optimizer']}, {options['schedule']}, lr {options['lr']:g}, batch "
-        f"{options['batch_size']}, {length}, seed {options['seed']}"
+        f"training  {shown(options['loss'])}, {options['optimizer']}, {options['schedule']}, lr {options['lr']:g}, "
+        f"batch {options['batch_size']}, {length}, seed {options['seed']}"
     )
     at = f", going on after epoch {trainer.epoch}" if arguments.resume else ""
     if trainer.position is not None:

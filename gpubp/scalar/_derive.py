@@ -147,11 +147,15 @@ def _by(a: Value, slope: Value, y: Value, x: Value, make: Simplifier) -> Value |
         return None
     low, high, *slopes = slope.parents
     branches = y.parents[2:] if y.op == "where" and same(y.parents[:2], (low, high)) else (y, y)
+    for s, branch in zip(slopes, branches, strict=True):
+        # Where y is flat, a has to be the limit to the last bit in every type: a constant, and nothing computed.
+        if number(s) == 0 and branch.op != "constant":
+            return None
     sides = [_by(a, s, branch, x, make) for s, branch in zip(slopes, branches, strict=True)]
-    if None in [s if s is None else 0 for s in sides]:
+    condition = _condition(a, low, high, y, make)
+    if condition is None or sides[0] is None or sides[1] is None:
         return None
-    condition = _condition(a, low, high, y, x, make)
-    return None if condition is None else make.make("where", *condition, *sides)  # type: ignore[arg-type]
+    return make.make("where", *condition, sides[0], sides[1])
 
 
 def _by_output(a: Value, y: Value, make: Simplifier) -> dict[int, Value]:
@@ -175,9 +179,7 @@ def _by_output(a: Value, y: Value, make: Simplifier) -> dict[int, Value]:
     return replace
 
 
-def _condition(
-    a: Value, low: Value, high: Value, y: Value, x: Value, make: Simplifier
-) -> tuple[Value, Value] | None:
+def _condition(a: Value, low: Value, high: Value, y: Value, make: Simplifier) -> tuple[Value, Value] | None:
     """low > high, one of them a constant, as a condition on a rising y: at the limit it has the value of y there."""
     if number(high) is not None:
         limit = number(make(y, {id(low): high}))

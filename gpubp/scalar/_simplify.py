@@ -74,6 +74,8 @@ class Simplifier:
             return self.make("sub", a, *b.parents)
         if a.op == "neg":
             return self.make("sub", b, *a.parents)
+        if number(a) is not None and b.op == "where":
+            return self._inside("add", a, b)
         return self._alike("add", a, b)
 
     def _sub(self, a: Value, b: Value) -> Value | None:
@@ -83,11 +85,17 @@ class Simplifier:
             return self.make("add", -number(b), a)  # type: ignore[operator]
         if number(a) == 0:
             return self.make("neg", b)
+        if number(a) is not None and b.op == "where":
+            return self._inside("sub", a, b)
         if b.op == "neg":
             return self.make("add", a, *b.parents)
         if a.op == "sub" and a.parents[1] is b:
             return self.make("sub", a.parents[0], self.make("mul", 2.0, b))
         return self._alike("sub", a, b)
+
+    def _inside(self, op: str, a: Value, b: Value) -> Value:
+        """A constant and a choice: a choice, whose constant branch stays one."""
+        return self.make("where", *b.parents[:2], *(self.make(op, a, v) for v in b.parents[2:]))
 
     def _alike(self, op: str, a: Value, b: Value) -> Value | None:
         """c u + d u = (c + d) u; two choices under one condition."""
@@ -147,9 +155,7 @@ class Simplifier:
             return b.parents[0] if c == k else self.make("mul", c / k, b.parents[0]) if k else None
         if b.op == "div" and number(b.parents[0]) is not None:
             return self.make("div", c * number(b.parents[0]), b.parents[1])  # type: ignore[operator]
-        if b.op == "where":
-            return self.make("where", *b.parents[:2], *(self.make("mul", c, v) for v in b.parents[2:]))
-        return None
+        return self._inside("mul", self.constant(c), b) if b.op == "where" else None
 
     def _neg(self, a: Value) -> Value | None:
         if a.op == "neg":
@@ -172,6 +178,10 @@ class Simplifier:
         k = number(b)
         if k and a.op == "mul" and number(a.parents[0]) is not None:
             return self.make("mul", number(a.parents[0]) / k, a.parents[1])  # type: ignore[operator]
+        if k and a.op in ("add", "sub") and number(a.parents[0]) is not None:
+            return self.make(a.op, number(a.parents[0]) / k, self.make("div", a.parents[1], b))  # type: ignore[operator]
+        if k and a.op == "where":
+            return self.make("where", *a.parents[:2], *(self.make("div", v, b) for v in a.parents[2:]))
         if k and a.op == "div" and number(a.parents[1]) is not None:
             return self.make("div", a.parents[0], k * number(a.parents[1]))  # type: ignore[operator]
         if b.op == "add" and number(b.parents[0]) == 1 and b.parents[1].op == "exp":
