@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from .errors import InputError
+from .errors import ConfigError, InputError, counted
 
 
 def positive(value: Any, name: str, cure: str = "") -> int:
@@ -58,3 +62,18 @@ def on_gpu(value: Any) -> bool:
 def type_name(value: Any) -> str:
     """The type with the package that it comes from: "cupy.ndarray", "torch.Tensor"."""
     return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+
+
+@contextmanager
+def in_memory(widths: Sequence[int], option: str) -> Iterator[None]:
+    """Around what allocates the parameters of a network; ConfigError that names the option where they do not fit."""
+    parameters = sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(widths))
+    try:
+        if parameters > sys.maxsize // 16:
+            raise MemoryError  # NumPy would speak of a bad shape: no array has that many bytes
+        yield
+    except MemoryError:
+        raise ConfigError(
+            f"{option}: expected a network that fits in memory; got one of {counted(parameters, 'parameter')} "
+            f"({'-'.join(map(str, widths))}); use a smaller {option}"
+        ) from None

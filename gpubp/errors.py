@@ -29,6 +29,7 @@ class EntryError(InputError):
         return self._text(f"row {self.index[0]}")
 
     def saying(self, message: str) -> InputError:
+        """An InputError with another message, which knows no entry."""
         return InputError(message)
 
     def at(self, row: str) -> InputError:
@@ -67,6 +68,7 @@ class DeviceMemoryError(DeviceError):
         return str(self.args[0])
 
     def saying(self, message: str) -> DeviceMemoryError:
+        """The same sizes with another message."""
         return DeviceMemoryError(message, self.needed, self.free, self.allocated)
 
 

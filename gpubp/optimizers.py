@@ -90,6 +90,7 @@ class SGD(Optimizer):
 
     @property
     def rule(self) -> Rule:
+        """The update rule in kernels/optimizers.py: without momentum one that keeps no velocity."""
         return RULES["sgd" if self.momentum else "plain_sgd"]
 
 
@@ -119,6 +120,7 @@ class Adam(Optimizer):
         self._check_flag("epsilon_hat")
 
     def hyper(self) -> list[float]:
+        """What the rule reads: learning rate, gradient factor, weight decay, b1, b2, eps, epsilon_hat."""
         return [self.lr, 1.0, self.weight_decay, *self.betas, self.eps, float(self.epsilon_hat)]
 
 

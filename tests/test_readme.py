@@ -20,22 +20,18 @@ def test_the_ten_lines_of_the_readme_train_and_check_a_gradient(capsys):
     assert "gradcheck passed" in printed
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "CHANGELOG.md",
-        "docs/architecture.md",
-        "docs/backpropagation.md",
-        "docs/coming-from-pytorch.md",
-        "docs/custom-functions.md",
-        "docs/data.md",
-        "bench/README.md",
-    ],
-)
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", *PAGES])
 def test_links_of_the_docs_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)", text):
         if "://" not in target:
             assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_readme_leads_to_every_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    read_on = text[text.index("## Read on") :]
+    assert [page for page in PAGES if f"]({page})" not in read_on] == []

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from gpubp.checks import in_memory
 from gpubp.errors import ConfigError
 
 from .functions import activation_of, loss_of, shown
-from .show import as_options, counted, in_memory, input_lines, network_line, number
+from .show import as_options, counted, input_lines, network_line, number
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -154,7 +155,7 @@ def _random_problem(arguments: argparse.Namespace, rows: int, seed: int) -> tupl
     activation = activation_of(arguments.activation or "tanh")
     device = arguments.device or "auto"
     widths = [5, *hidden, 3]
-    with in_memory(widths, "hidden"):
+    with in_memory(widths, "--hidden"):
         net = Network(widths, activation, device=device, dtype="float64", seed=seed)
     rng = np.random.default_rng(seed)
     for name, view in net.parameters().items():
@@ -191,7 +192,7 @@ def _trainer(arguments: argparse.Namespace) -> Any:
     from gpubp.training import Trainer
 
     widths = arguments.layers or [784, 512, 512, 10]
-    with in_memory(widths, "layers"):
+    with in_memory(widths, "--layers"):
         net = Network(
             widths,
             activation_of(arguments.activation or "relu"),

@@ -19,6 +19,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{**options, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
+        """Prints the message and where help is, and exits with code 2."""
         self.exit(2, f"gpubp: error: {' '.join(message.split())}\nsee: {self.prog} --help\n")
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from gpubp.backend import Backend, devices
 from gpubp.data import Table, TableBlocks
-from gpubp.errors import ConfigError
 from gpubp.errors import counted as counted
 from gpubp.network import Network
 
@@ -86,18 +83,3 @@ def say_unknown(run: Run, x: Any, source: str) -> None:
     found = encoder.unknown(x) if encoder is not None and isinstance(x, Table | TableBlocks) else []
     if found:
         print(f"gpubp: {source}: {', '.join(found)}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def in_memory(widths: Sequence[int], option: str) -> Iterator[None]:
-    """Around what allocates the parameters of a network; ConfigError that names the option where they do not fit."""
-    parameters = sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(widths))
-    try:
-        if parameters > sys.maxsize // 16:
-            raise MemoryError  # NumPy would speak of a bad shape: no array has that many bytes
-        yield
-    except MemoryError:
-        raise ConfigError(
-            f"--{option}: expected a network that fits in memory; got one of {counted(parameters, 'parameter')} "
-            f"({'-'.join(map(str, widths))}); use a smaller --{option}"
-        ) from None

@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 
+from gpubp.checks import in_memory
 from gpubp.data import Dataset, load, split
 from gpubp.errors import ConfigError, DataError, InputError, NumericalError
 from gpubp.layers import from_widths, with_dropout
@@ -32,7 +33,6 @@ from .options import (
     updates_per_epoch,
 )
 from .run import Run, load_run_to_go_on, naming
-from .show import in_memory
 from .terminated import Terminated, raising_terminated
 from .train_lines import print_end, print_head, say_left_out
 
@@ -154,7 +154,7 @@ def _parts(
 
 def _trainer(run: Run, options: Options) -> Trainer:
     widths = [run.inputs.width, *options["hidden"], run.n_outputs]
-    with in_memory(widths, "hidden"):
+    with in_memory(widths, "--hidden"):
         net = Network(
             with_dropout(
                 from_widths(widths, activation_of(options["activation"]), "identity"), dropout_rates(options)

@@ -6,8 +6,10 @@ import argparse
 import sys
 import time
 
+from gpubp.checks import in_memory
+
 from .options import DEFAULTS
-from .show import counted, in_memory
+from .show import counted
 
 
 def warmup(arguments: argparse.Namespace) -> int:
@@ -32,7 +34,7 @@ def warmup(arguments: argparse.Namespace) -> int:
     for ops in backends(arguments.device or "auto"):
         print(f"{ops.name:<9} {ops.description}", flush=True)
         before = time.perf_counter()
-        with compiling, in_memory([N_IN, *hidden, N_OUT], "hidden"):
+        with compiling, in_memory([N_IN, *hidden, N_OUT], "--hidden"):
             for run in warm_up(ops, runs):
                 compiling.settle()
                 if ops.name != "cpu":  # kernels of a GPU are compiled elsewhere, and not told one by one

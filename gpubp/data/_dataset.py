@@ -41,6 +41,7 @@ class Dataset:
 
     @property
     def n_features(self) -> int:
+        """Columns of x."""
         return int(self.x.shape[1])
 
     @property

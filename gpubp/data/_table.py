@@ -59,14 +59,17 @@ class Table:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
         return len(self), len(self.columns)
 
     @property
     def names(self) -> tuple[str, ...]:
+        """What the columns are called."""
         return tuple(column.name for column in self.columns)
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the values of all columns."""
         return sum(column.values.nbytes for column in self.columns)
 
     def __getitem__(self, rows: Array) -> Table:

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from gpubp.checks import in_memory
 from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.losses import Loss
 
@@ -77,7 +78,9 @@ class BaseMLP(BaseEstimator):
         x, y, w = self._check(x, y, sample_weight, reset=first, incremental=incremental)
         n_outputs = self.n_outputs_
         if first:
-            self._initialize([int(x.shape[1]), *hidden_sizes(self), n_outputs], x.dtype, rng)
+            units = [int(x.shape[1]), *hidden_sizes(self), n_outputs]
+            with in_memory(units, "hidden_layer_sizes"):
+                self._initialize(units, x.dtype, rng)
         self._check_units(int(x.shape[1]), n_outputs, "partial_fit" if incremental else "warm_start")
         self.out_activation_ = self._output_activation()  # of the loss, which a warm start may have changed
         if self.solver in STOCHASTIC:
@@ -98,13 +101,13 @@ class BaseMLP(BaseEstimator):
     def _initialize(self, units: list[int], dtype: Any, rng: np.random.RandomState) -> None:
         """Draws parameters as scikit-learn does: W and b uniform, by Glorot and Bengio 2010; forgets the last fit."""
         factor = 2.0 if self.activation in ("logistic", "sigmoid") else 6.0
-        self.n_iter_ = self.t_ = 0
-        self.n_layers_ = len(units)
-        self.coefs_, self.intercepts_ = [], []
+        coefs, intercepts = [], []
         for n_in, n_out in itertools.pairwise(units):
             bound = math.sqrt(factor / (n_in + n_out))
-            self.coefs_.append(rng.uniform(-bound, bound, (n_in, n_out)).astype(dtype))
-            self.intercepts_.append(rng.uniform(-bound, bound, n_out).astype(dtype))
+            coefs.append(rng.uniform(-bound, bound, (n_in, n_out)).astype(dtype))
+            intercepts.append(rng.uniform(-bound, bound, n_out).astype(dtype))
+        self.n_iter_ = self.t_ = 0
+        self.n_layers_, self.coefs_, self.intercepts_ = len(units), coefs, intercepts
         for name in ("_optimizer_state", "_engine", *_OF_CURVES):
             self.__dict__.pop(name, None)
 

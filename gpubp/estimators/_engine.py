@@ -42,9 +42,11 @@ class Steered(Schedule):
 
     @property
     def needs_total(self) -> bool:
+        """As the user's schedule has it."""
         return self.inner.needs_total
 
     def observe(self, value: float) -> None:
+        """Tells the user's schedule the loss of an epoch."""
         self.inner.observe(value)
 
 

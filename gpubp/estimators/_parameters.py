@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpubp.errors import ConfigError, InputError, unknown_name
+from gpubp.errors import ConfigError, InputError, counted, unknown_name
 from gpubp.kernels.activations import ACTIVATIONS, Activation
 from gpubp.kernels.activations import activation as find_activation
 from gpubp.schedules import schedule as find_schedule
@@ -34,6 +34,7 @@ def _number(low: float, high: float, *, open_low: bool = False, closed_high: boo
         fine = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
         fine = fine and (low < value if open_low else low <= value)
         fine = fine and (value <= high if closed_high else value < high)
+        fine = fine and (not isinstance(value, int) or abs(value) < 2**1023)  # larger ones are no float
         return "" if fine else f"a number {bounds}"
 
     return check
@@ -119,7 +120,7 @@ def check_parameters(estimator: Any) -> None:
         value = getattr(estimator, parameter)
         expected = check(value)
         if expected:
-            raise InputError(f"{name}: {parameter}: expected {expected}; got {value!r}")
+            raise InputError(f"{name}: {parameter}: expected {expected}; got {value!r:.60}")
     hidden_sizes(estimator)
     dropout_rates(estimator)
     clipping(estimator)
@@ -155,7 +156,7 @@ def hidden_sizes(estimator: Any) -> list[int]:
     sizes = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     for size in sizes:
         if _integer(1)(size):
-            raise InputError(f"hidden_layer_sizes must be > 0 and integers; got {given!r}")
+            raise InputError(f"hidden_layer_sizes must be > 0 and integers; got {given!r:.60}")
     return [int(size) for size in sizes]
 
 
@@ -165,7 +166,8 @@ def dropout_rates(estimator: Any) -> list[float]:
     rates = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given] * count
     if len(rates) != count or any(_number(0, 1)(rate) for rate in rates):
         raise InputError(
-            f"dropout: expected a number of at least 0 and below 1, or one for each of the {count} hidden layers; "
+            f"dropout: expected a number of at least 0 and below 1, or one for each of "
+            f"{counted(count, 'hidden layer')}; "
             f"got {given!r}"
         )
     return [float(rate) for rate in rates]

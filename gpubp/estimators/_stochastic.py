@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpubp.errors import ConfigError, InputError, NumericalError
+from gpubp.errors import ConfigError, InputError, NumericalError, counted
 from gpubp.kernels.losses import LOSS_SUM, PENALTY_SUM, WEIGHT_SUM
 from gpubp.schedules import schedule as find_schedule
 
@@ -131,12 +131,16 @@ def _split(estimator: Any, engine: Engine, data: Data, rng: np.random.RandomStat
 
     y, ops = data[1], engine.net.backend
     n = len(y)
-    kept, held = train_test_split(
-        np.arange(n),
-        random_state=rng,
-        test_size=estimator.validation_fraction,
-        stratify=estimator._strata(y),
-    )
+    share = estimator.validation_fraction
+    try:
+        kept, held = train_test_split(
+            np.arange(n), random_state=rng, test_size=share, stratify=estimator._strata(y)
+        )
+    except ValueError as error:
+        raise InputError(
+            f"validation_fraction: expected a share above 0 of {counted(n, 'example')} that leaves both parts some, of "
+            f"every class; got {share!r} ({str(error).splitlines()[0]}); take another one, or early_stopping=False"
+        ) from None
     if len(held) < 2:
         raise InputError(
             "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."

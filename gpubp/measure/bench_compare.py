@@ -27,6 +27,7 @@ class Pair:
 
     @property
     def ratio(self) -> float:
+        """a / b."""
         return self.a / self.b
 
 

@@ -22,6 +22,7 @@ class Point:
 
     @property
     def name(self) -> str:
+        """Widths, batch and dtype in a line."""
         return f"{'-'.join(map(str, self.layers))}, batch {self.batch}, {self.dtype}"
 
 

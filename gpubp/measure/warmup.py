@@ -32,6 +32,7 @@ class Wanted:
 
     @property
     def name(self) -> str:
+        """What tells it from others, in a line."""
         return f"{self.activation}, {self.loss}, {self.optimizer}, {self.dtype}"
 
 

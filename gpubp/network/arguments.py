@@ -35,6 +35,7 @@ def layers_of(
 
 
 def dtype_of(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """float32 or float64; ConfigError for another one."""
     try:
         found = None if dtype is None else np.dtype(dtype).newbyteorder("=")  # None would be float64 to NumPy
     except (TypeError, ValueError, SyntaxError):  # of a dict or a text like "f4,(" too
@@ -45,6 +46,7 @@ def dtype_of(dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 
 def precision_of(precision: str | None, dtype: np.dtype[Any]) -> str | None:
+    """The precision of the products, None for that of dtype; ConfigError where the two do not go together."""
     if precision in (None, dtype.name):
         return None
     if precision not in (*PRECISIONS, "float32", "float64"):

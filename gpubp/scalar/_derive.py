@@ -100,6 +100,7 @@ def derivative(y: Value, x: Value, make: Simplifier, *, of_output: bool = False)
 
 
 def as_value(slope: Any) -> Value:
+    """A slope as a Value: a plain number becomes a constant."""
     return slope if isinstance(slope, Value) else Value(slope)
 
 

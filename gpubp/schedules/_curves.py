@@ -24,6 +24,7 @@ class Constant(Schedule):
 
     @property
     def needs_total(self) -> bool:
+        """False: every step has the same factor."""
         return False
 
     def _factor(self, s: Steps, total: int) -> Factors:
@@ -44,6 +45,7 @@ class Step(Schedule):
 
     @property
     def needs_total(self) -> bool:
+        """Whether `every` is a share of the run."""
         return self.every is None
 
     def _factor(self, s: Steps, total: int) -> Factors:
@@ -65,6 +67,7 @@ class Exponential(Schedule):
 
     @property
     def needs_total(self) -> bool:
+        """Whether the rate follows from the length of the run."""
         return self.rate is None
 
     def _factor(self, s: Steps, total: int) -> Factors:

@@ -39,6 +39,7 @@ class Warmup(Schedule):
 
     @property
     def needs_total(self) -> bool:
+        """Whether `steps` is a share of the run, or `after` needs its length."""
         return self.steps is None or self.after.needs_total
 
     def _factor(self, s: Steps, total: int) -> Factors:
@@ -48,12 +49,15 @@ class Warmup(Schedule):
         return np.where(s < steps, ramp, self.after(np.maximum(s - steps, 0), rest))
 
     def observe(self, value: float) -> None:
+        """Passed on to `after`."""
         self.after.observe(value)
 
     def state(self) -> dict[str, Any]:
+        """That of `after`."""
         return self.after.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
+        """Passed on to `after`. Raises ConfigError."""
         self.after.load_state(state)
 
 

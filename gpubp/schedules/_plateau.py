@@ -44,6 +44,7 @@ class Plateau(Schedule):
 
     @property
     def needs_total(self) -> bool:
+        """False: the factor follows from the losses alone."""
         return False
 
     def _factor(self, s: Steps, total: int) -> Factors:
@@ -67,6 +68,7 @@ class Plateau(Schedule):
         return {"scale": self.scale, "best": best, "bad_epochs": self.bad_epochs}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned. Raises ConfigError, InputError."""
         if set(state) != {"scale", "best", "bad_epochs"}:
             got = sorted(map(str, state))
             raise ConfigError(f"schedule 'plateau': expected a state of scale, best, bad_epochs; got {got}")

@@ -46,6 +46,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def temporary_path(folder: Path) -> Path:
+    """A new name in the folder for a file that is being written."""
     return folder / TEMPORARY.format(secrets.token_hex(8))
 
 

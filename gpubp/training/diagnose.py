@@ -36,6 +36,7 @@ class Finding:
     lost: bool
 
     def error(self) -> NumericalError:
+        """The error that tells it, in one line."""
         return NumericalError(f"{self.what}; {self.kept}; {self.cure}")
 
 

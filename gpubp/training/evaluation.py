@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpubp.backend import State
+from gpubp.backend.state import Seen
 from gpubp.errors import InputError
 from gpubp.kernels.activations import activation
-from gpubp.kernels.losses import LOSS
+from gpubp.kernels.losses import LOSS, LOSS_SUM, WEIGHT_SUM
+from gpubp.kernels.replay import STOPPED
 from gpubp.losses import Loss
 from gpubp.network import Network
 
@@ -18,6 +20,8 @@ from .reading import Reader, checked
 
 if TYPE_CHECKING:
     from .trainer import Trainer
+
+_ROWS = 4096  # of which the kernel adds up the losses at once
 
 
 def evaluate(trainer: Trainer, x: Any, y: Any, sample_weight: Any) -> dict[str, float]:
@@ -53,9 +57,26 @@ def _of_reader(trainer: Trainer, data: Reader) -> dict[str, float]:
 
 
 def evaluate_loss(net: Network, loss: Loss, outputs: Any, y: Any, w: Any) -> float:
-    """The mean loss of output activations (batch, n_out) against checked targets."""
+    """The mean loss of output activations (batch, n_out) against checked targets.
+
+    The kernel adds up a few thousand rows in the dtype of the network, and those sums in float64.
+    """
+    ops = net.backend
+    y, w = ops.to_device(y), ops.to_device(w)
+    seen = _losses(net, loss, outputs, y, w, _ROWS)
+    if seen.counters[STOPPED]:  # a sum that is not finite is in no sum; of all rows it says which it is
+        seen = _losses(net, loss, outputs, y, w, len(outputs))
+    if len(outputs) <= _ROWS or seen.counters[STOPPED]:
+        return float(seen.stats[LOSS])
+    return float(seen.stats[LOSS_SUM] / seen.stats[WEIGHT_SUM])
+
+
+def _losses(net: Network, loss: Loss, outputs: Any, y: Any, w: Any, rows: int) -> Seen:
+    """What the kernel of the loss tells of `rows` examples after `rows` examples."""
     ops, state = net.backend, State(net.backend, 0)
     b, db = ops.zeros((net.n_out,), net.dtype), ops.empty((net.n_out,), net.dtype)
-    a = ops.copy(outputs)  # the kernel overwrites what it is given
-    ops.loss_delta(loss, activation("identity"), a, b, ops.to_device(y), ops.to_device(w), db, state)
-    return float(ops.to_host(state.stats)[LOSS])
+    for start in range(0, len(outputs), rows):
+        part = slice(start, start + rows)
+        a = ops.copy(outputs[part])  # the kernel overwrites what it is given
+        ops.loss_delta(loss, activation("identity"), a, b, y[part], w[part], db, state)
+    return state.read()

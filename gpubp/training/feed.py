@@ -102,6 +102,7 @@ class Resident:
         self.tail = Step(trainer, rest, labels=labels, source=self.source) if rest else None
 
     def epoch(self, shuffle: bool, done: int = 0) -> Generator[tuple[Step, int], None, None]:
+        """The steps of an epoch, each with how many times it runs; `done` of its examples were trained on before."""
         ops = self.trainer.net.backend
         ops.write(self.source.order, order_of(self.trainer.rng, self.n, shuffle))
         ops.write(self.trainer.state.counters[CURSOR : CURSOR + 1], [done])
@@ -110,4 +111,5 @@ class Resident:
             yield self.tail, 1
 
     def stopped_in(self, cursor: int) -> Step:
+        """The step that a kernel stopped, by the cursor."""
         return self.full if self.tail is None or cursor < self.n - self.tail.batch else self.tail

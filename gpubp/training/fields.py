@@ -18,6 +18,7 @@ Check = tuple[str, Callable[[Any], bool]]  # what is expected, and whether a val
 
 
 def whole(value: Any, least: int = 0) -> bool:
+    """Whether it is an integer of at least `least` that a file may hold."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MOST
 
 
@@ -29,10 +30,12 @@ def real(value: Any) -> bool:
 
 
 def is_a(kind: type) -> Callable[[Any], bool]:
+    """A check for values of this type."""
     return lambda value: isinstance(value, kind)
 
 
 def parse(text: str | bytes, name: str) -> Any:
+    """The value of a JSON text; StorageError, by `name`, where it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -65,12 +65,15 @@ class Gathered:
         return len(self._data[0])
 
     def shapes(self, rows: int) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+        """(shape, dtype) of each array, for so many rows."""
         return [((rows, *array.shape[1:]), array.dtype) for array in self._data]
 
     def begin(self, rng: np.random.Generator, shuffle: bool, done: Sequence[int] = ()) -> None:
+        """Begins an epoch, in an order drawn from `rng`, behind windows of `done` rows."""
         self._rest = order_of(rng, len(self), shuffle)[sum(done) :]
 
     def pour(self, buffers: Buffers) -> int:
+        """Gathers the next rows of that order; how many there were."""
         rows, self._rest = np.split(self._rest, [len(buffers[0])])
         for buffer, array in zip(buffers, self._data, strict=True):
             np.take(
@@ -79,10 +82,11 @@ class Gathered:
         return len(rows)
 
     def order(self, rows: int) -> Order | None:
+        """None: the rows lie in their order."""
         return None
 
     def leave(self) -> None:
-        pass
+        """Nothing: nothing is under way."""
 
 
 class Read:
@@ -99,6 +103,7 @@ class Read:
         return len(self._reader)
 
     def begin(self, rng: np.random.Generator, shuffle: bool, done: Sequence[int] = ()) -> None:
+        """Begins an epoch, behind windows of `done` rows; the order of its blocks is drawn from `rng`."""
         blocks, self._leaving = self._reader.blocks, False
         self._rng: np.random.Generator | None = None
         if blocks.any_order:
@@ -131,10 +136,13 @@ class Read:
             yield part
 
     def pour(self, buffers: Buffers) -> int:
+        """Reads the next rows; how many there were. Raises DataError, InputError."""
         return self._pour.into(buffers)
 
     def order(self, rows: int) -> Order | None:
+        """A new order of the rows of a window; None where they lie in theirs."""
         return None if self._rng is None else self._rng.permutation(rows)
 
     def leave(self) -> None:
+        """What is being read ends with its part."""
         self._leaving = True

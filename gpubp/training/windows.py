@@ -45,9 +45,11 @@ class Windows:
 
     @property
     def window(self) -> int | None:
+        """Rows of a window, where the order of rows depends on it; None elsewhere."""
         return self.rows if self.supply.mixes else None
 
     def epoch(self, shuffle: bool, done: int = 0) -> Generator[tuple[Step, int], None, None]:
+        """The steps of an epoch, each with how many times it runs; `done` of its examples were trained on before."""
         trainer, ops = self.trainer, self.trainer.net.backend
         first, done = divmod(done, self.rows)
         self.supply.begin(trainer.rng, shuffle, [self.rows] * first)
@@ -107,4 +109,5 @@ class Windows:
                 window.use()
 
     def stopped_in(self, cursor: int) -> Step:
+        """The step that a kernel stopped: the last one that ran."""
         return self._now

@@ -10,7 +10,7 @@ import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 import gpubp
-from gpubp.errors import ConfigError, DeviceError, InputError
+from gpubp.errors import ConfigError, DeviceError, GpubpError, InputError
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 4)).astype(np.float32)
@@ -267,7 +267,7 @@ def test_balanced_weights_need_all_examples():
         ({"verbose": -1}, "verbose: expected True or False or an integer of at least 0; got -1"),
         ({"n_iter_no_change": 0}, "n_iter_no_change: expected inf or an integer of at least 1; got 0"),
         ({"dropout": 1.0}, "dropout: expected a number of at least 0 and below 1"),
-        ({"dropout": (0.1, 0.2)}, "one for each of the 1 hidden layers"),
+        ({"dropout": (0.1, 0.2)}, "one for each of 1 hidden layer;"),
         ({"gradient_clip": 0}, "gradient_clip: expected None, a norm above 0"),
         ({"gradient_clip": ("l1", 1.0)}, "gradient_clip: expected None"),
         ({"callbacks": print}, "callbacks: expected None or a list of functions"),
@@ -279,13 +279,47 @@ def test_balanced_weights_need_all_examples():
         ),
         ({"random_state": -1}, "random_state: expected None, an integer of 0 to 2.*; got -1"),
         ({"solver": "sgd", "momentum": 1}, "momentum: expected a number below 1"),
+        ({"dropout": -0.1}, "dropout: expected a number of at least 0 and below 1"),
+        (
+            {"precision": "bfloat16"},
+            "precision 'bfloat16': expected None or 'float32' on a CPU; that one needs a GPU",
+        ),
+        ({"class_weight": {7: 1.0}}, r"class_weight: expected classes among \[0, 1, 2\]; got 7"),
+        (
+            {"hidden_layer_sizes": 10**12},
+            "hidden_layer_sizes: expected a network that fits in memory; got one of 8,00",
+        ),
+        ({"hidden_layer_sizes": (10**30,)}, "hidden_layer_sizes: expected a network that fits in memory"),
+        ({"alpha": 10**400}, "alpha: expected a number of at least 0; got 1000"),
+        (
+            {"early_stopping": True, "validation_fraction": 0},
+            "validation_fraction: expected a share above 0 .* got 0 ",
+        ),
+        ({"early_stopping": True, "validation_fraction": 0.999}, "leaves both parts some, .* got 0.999 "),
+        (
+            {"early_stopping": True, "validation_fraction": 1e-9},
+            "The validation set is too small. Increase 'validation_fraction'",
+        ),
+        (
+            {"early_stopping": True, "validation_fraction": 1},
+            "validation_fraction: expected a number of at",
+        ),
     ],
 )
 def test_parameters_are_checked_when_fit_begins(options, message):
     estimator = classifier(**options)  # takes anything
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(GpubpError, match=message) as error:
         estimator.fit(X, Y)
     assert_one_line(error)
+    assert isinstance(error.value, ValueError)
+
+
+def test_a_refit_that_fails_leaves_the_last_fit():
+    estimator = classifier().fit(X, Y)
+    before = estimator.predict_proba(X)
+    with pytest.raises(ConfigError, match="fits in memory"):
+        estimator.set_params(hidden_layer_sizes=10**12).fit(X, Y)
+    np.testing.assert_array_equal(estimator.set_params(hidden_layer_sizes=6).predict_proba(X), before)
 
 
 def test_a_gpu_that_is_not_there_is_an_error():

@@ -40,6 +40,7 @@ class ArrayBlocks(Blocks):
         self.starts = starts_of(n, self.n_features * first.dtype.itemsize)
 
     def read(self, block: int) -> Iterator[Part]:
+        """The rows of a block, in one part. Raises DataError where a file cannot be read."""
         start, stop = map(int, self.starts[block : block + 2])
         x, *rest = (None if a is None else a.rows(start, stop) for a in self._arrays)
         assert x is not None
@@ -49,9 +50,11 @@ class ArrayBlocks(Blocks):
                 array.free(start, stop)
 
     def source(self, argument: str) -> str:
+        """The file of x, y or sample_weight; "" where it lies in memory."""
         return self._files.get(argument, self.name)
 
     def ahead(self, blocks: Sequence[int]) -> None:
+        """Tells the system that the rows of these blocks are read next, in this order."""
         for block in blocks:
             for array in self._arrays:
                 if array is not None:

@@ -49,6 +49,7 @@ class Blocks(ABC):
 
     @property
     def n_blocks(self) -> int:
+        """Blocks of the whole."""
         return len(self.starts) - 1
 
     @abstractmethod

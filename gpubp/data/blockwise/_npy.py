@@ -44,13 +44,14 @@ class InMemory:
         self._array, self.shape, self.dtype = array, array.shape, array.dtype
 
     def rows(self, start: int, stop: int) -> Array:
+        """The rows from start to stop - 1, a view."""
         return self._array[start:stop]
 
     def ahead(self, start: int, stop: int) -> None:
-        pass
+        """Nothing: they are there."""
 
     def free(self, start: int, stop: int) -> None:
-        pass
+        """Nothing: the array is held elsewhere."""
 
 
 class Mapped(InMemory):
@@ -66,9 +67,11 @@ class Mapped(InMemory):
             self._first = array.ctypes.data - np.frombuffer(self._map, np.uint8).ctypes.data
 
     def ahead(self, start: int, stop: int) -> None:
+        """Has the system read the pages of these rows."""
         self._advise(getattr(mmap, "MADV_WILLNEED", 0), start, stop)
 
     def free(self, start: int, stop: int) -> None:
+        """Gives the pages of these rows back."""
         self._advise(getattr(mmap, "MADV_DONTNEED", 0), start, stop)
 
     def _advise(self, what: int, start: int, stop: int) -> None:
@@ -118,6 +121,7 @@ class NpyFile:
         weakref.finalize(self, self._stream.close)
 
     def rows(self, start: int, stop: int) -> Array:
+        """The rows from start to stop - 1, a new array. Raises DataError where the file has become shorter."""
         out = np.empty((stop - start, *self.shape[1:]), self.dtype)
         view, done = out.reshape(-1).data.cast("B"), 0
         try:
@@ -141,9 +145,10 @@ class NpyFile:
         return out
 
     def ahead(self, start: int, stop: int) -> None:
+        """Has the system read these rows into its cache."""
         if hasattr(os, "posix_fadvise"):
             at, size = self._offset + start * self._row, (stop - start) * self._row
             os.posix_fadvise(self._stream.fileno(), at, size, os.POSIX_FADV_WILLNEED)
 
     def free(self, start: int, stop: int) -> None:
-        pass
+        """Nothing: no page of the file is held."""

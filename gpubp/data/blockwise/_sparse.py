@@ -37,9 +37,11 @@ class SparseBlocks(Blocks):
         self.starts = starts_of(n, self.n_features * x.dtype.itemsize)
 
     def read(self, block: int) -> Iterator[Part]:
+        """The rows of a block, made dense, in one part."""
         yield self._part(slice(*map(int, self.starts[block : block + 2])))
 
     def take(self, rows: NDArray[np.int64]) -> Part:
+        """These rows, in this order, made dense."""
         return self._part(rows)
 
     def _part(self, rows: slice | NDArray[np.int64]) -> Part:
