@@ -12,7 +12,7 @@ from gpubp.errors import ConfigError, InputError, NumericalError
 from gpubp.losses import LOSSES
 from gpubp.optimizers import SGD, Adam
 from gpubp.schedules import Cosine, Exponential, OneCycle, Plateau, Warmup
-from gpubp.training.evaluation import evaluate_loss
+from gpubp.training import evaluation
 
 
 def data(n=40, seed=0, n_in=4, n_out=3, loss="mse"):
@@ -262,18 +262,30 @@ def test_an_update_that_overflows_the_weights_is_seen_by_the_next_step():
 # ---- evaluation ----------------------------------------------------------------------------------------
 
 
-def test_evaluate_adds_up_in_float64(device):
+def test_evaluate_adds_up_in_float64():
     """Added up in float32, these losses are 3e-7 off, others more."""
     n = 400_000
     rng = np.random.default_rng(0)
-    trainer = Trainer(Network([1, 1], device=device, seed=0), "mse", seed=0)
+    trainer = Trainer(Network([1, 1], device="cpu", seed=0), "mse", seed=0)
     x, y = rng.random((n, 1), np.float32), np.zeros((n, 1), np.float32)
     w = rng.random(n, np.float32)
     w[:5000] = 0  # a sum of 4096 of them is 0
-    outputs = host(trainer.net.forward(x))[:, 0].astype(np.float64)
+    outputs = trainer.net.forward(x)[:, 0].astype(np.float64)
     for weights in (None, w):
         expected = np.average(outputs**2, weights=weights)
         assert trainer.evaluate(x, y, weights)["loss"] == pytest.approx(expected, rel=1e-7)
+
+
+def test_evaluate_adds_up_parts(device, monkeypatch):
+    monkeypatch.setattr(evaluation, "_ROWS", 8)
+    x, y = data(21)
+    w = np.linspace(0, 2, 21)
+    w[8:16] = 0  # a part that weighs nothing
+    trainer = trainer_of(device=device)
+    errors = np.mean((host(trainer.net.forward(x)) - y) ** 2, axis=1)
+    for weights in (None, w):
+        expected = np.average(errors, weights=weights)
+        assert trainer.evaluate(x, y, weights)["loss"] == pytest.approx(expected, rel=1e-13)
 
 
 @pytest.mark.parametrize(("bad", "expected"), [(np.nan, "nan"), (1e30, "inf")])
@@ -281,7 +293,7 @@ def test_evaluate_tells_of_a_loss_that_is_not_finite(bad, expected):
     trainer = Trainer(Network([1, 1], device="cpu", seed=0), "mse", seed=0)
     outputs, y, w = np.ones((9000, 1), np.float32), np.zeros((9000, 1), np.float32), np.ones(9000, np.float32)
     outputs[5000] = bad
-    assert str(evaluate_loss(trainer.net, trainer.loss, outputs, y, w)) == expected
+    assert str(evaluation.evaluate_loss(trainer.net, trainer.loss, outputs, y, w)) == expected
 
 
 @pytest.mark.parametrize("loss", LOSSES)
