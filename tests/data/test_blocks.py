@@ -2,6 +2,7 @@
 
 import itertools
 import mmap
+import os
 
 import numpy as np
 import pytest
@@ -317,3 +318,14 @@ def test_what_a_preprocessing_cannot_take_names_its_row(small_parts):
     mapped = source.subset(np.arange(50) > 3).map(Standardizer(np.zeros(2), np.ones(2)).transform)
     with pytest.raises(InputError, match="x: expected finite values, got nan at row 37, column 1"):
         list(mapped.parts())
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="this system reads at a place only after moving there")
+def test_reading_a_file_moves_no_place_that_a_forked_process_shares(tmp_path):
+    x = numbers(50, 3, "f8")
+    np.save(tmp_path / "x.npy", x)
+    file = NpyFile(tmp_path / "x.npy")
+    before = file._stream.tell()
+    for start, stop in ((30, 50), (0, 7)):
+        np.testing.assert_array_equal(file.rows(start, stop), x[start:stop])
+        assert file._stream.tell() == before
