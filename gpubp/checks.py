@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ConfigError, InputError, counted
+from .errors import ConfigError, DeviceMemoryError, InputError, counted
 
 
 def positive(value: Any, name: str, cure: str = "") -> int:
@@ -72,8 +72,9 @@ def in_memory(widths: Sequence[int], option: str) -> Iterator[None]:
         if parameters > sys.maxsize // 16:
             raise MemoryError  # NumPy would speak of a bad shape: no array has that many bytes
         yield
-    except MemoryError:
+    except MemoryError as error:
+        numbers = f": {str(error).rpartition('; ')[0]}" if isinstance(error, DeviceMemoryError) else ""
         raise ConfigError(
             f"{option}: expected a network that fits in memory; got one of {counted(parameters, 'parameter')} "
-            f"({'-'.join(map(str, widths))}); use a smaller {option}"
+            f"({'-'.join(map(str, widths))}){numbers}; use a smaller {option}"
         ) from None

@@ -57,8 +57,11 @@ class DeviceError(GpubpError, RuntimeError):
     """A device that was asked for and cannot be used; the message names the cause and the cure."""
 
 
-class DeviceMemoryError(DeviceError):
-    """A GPU that is out of memory: `needed` and `free` bytes, and what the arrays of gpubp held then, `allocated`."""
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A device that is out of memory, the host or a GPU.
+
+    `needed` and `free` bytes, 0 where unknown, and what the arrays of gpubp held then, `allocated`.
+    """
 
     def __init__(self, message: str, needed: int, free: int, allocated: int) -> None:
         super().__init__(message, needed, free, allocated)  # all of it, so that a pickle holds it

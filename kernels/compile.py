@@ -5,7 +5,6 @@ row, team.py for the team.
 """
 
 import functools
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,8 @@ import numpy.typing as npt
 from numba import float32, float64, int64, void
 from numba.core.ccallback import CFunc
 
+from gpubp.locks import lock
+
 from .cache import cached, source_digest
 
 NUMBA_TYPES = {np.dtype(t): n for t, n in ((np.float32, float32), (np.float64, float64), (np.int64, int64))}
@@ -23,7 +24,7 @@ compiling: Callable[[str], None] | None = (
     None  # told the name of a kernel before it is compiled; not from the cache
 )
 
-_lock = threading.Lock()
+_lock = lock()
 _seconds = 0.0
 
 

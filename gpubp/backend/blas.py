@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from gpubp.host_memory import address_room, shortage
+
 # (symbol of the product, integer bits; None where the name does not tell)
 GEMM_NAMES: tuple[tuple[str, int | None], ...] = (
     ("scipy_cblas_{}gemm64_", 64),
@@ -24,6 +26,7 @@ GEMM_NAMES: tuple[tuple[str, int | None], ...] = (
 )
 SET_THREADS = ("{}openblas_set_num_threads{}", "MKL_Set_Num_Threads")
 GET_THREADS = ("{}openblas_get_num_threads{}", "MKL_Get_Max_Threads")
+_BUFFER = 33 * 2**20  # bytes of a buffer of OpenBLAS, about
 CONFIG = ("{}openblas_get_config{}",)
 
 
@@ -37,6 +40,10 @@ class GemmPointers:
     library: str
     set_threads: Callable[[int], None] | None = None
     get_threads: Callable[[], int] | None = None
+    take_buffer: Callable[[int], int] | None = (
+        None  # of OpenBLAS: a buffer, as each product under way has one
+    )
+    free_buffer: Callable[[int], None] | None = None
 
     @property
     def slow_when_small(self) -> bool:
@@ -63,7 +70,9 @@ def find_gemm() -> GemmPointers | None:
                 bits = bits or _integer_bits(config)
                 if _correct(sgemm, np.float32, bits) and _correct(dgemm, np.float64, bits):
                     name = config or f"{pattern.format('s')} in {Path(library._name).name}"
-                    return GemmPointers(sgemm, dgemm, bits, name, *_thread_control(library))
+                    return GemmPointers(
+                        sgemm, dgemm, bits, name, *_thread_control(library), *_buffers(library)
+                    )
     return None
 
 
@@ -111,6 +120,26 @@ def _thread_control(library: ctypes.CDLL) -> tuple[Callable[[int], None] | None,
     setter = _function(library, SET_THREADS, None, ctypes.c_int)
     getter = _function(library, GET_THREADS, ctypes.c_int)
     return (setter, getter) if setter and getter else (None, None)
+
+
+def _buffers(library: ctypes.CDLL) -> tuple[Callable[[int], int] | None, Callable[[int], None] | None]:
+    take = _function(library, ("blas_memory_alloc",), ctypes.c_size_t, ctypes.c_int)
+    free = _function(library, ("blas_memory_free",), None, ctypes.c_size_t)
+    return (take, free) if take and free else (None, None)
+
+
+def take_buffers(callers: int) -> None:
+    """Has OpenBLAS take its buffers for so many products at once, where the process's memory is limited.
+
+    It keeps them. Where it found no room for one later, it would end the process. DeviceMemoryError where it has none.
+    """
+    gemm, room = find_gemm(), address_room()
+    if gemm is None or gemm.take_buffer is None or gemm.free_buffer is None or room is None:
+        return
+    if room < callers * _BUFFER:
+        raise shortage(callers * _BUFFER)
+    for buffer in [gemm.take_buffer(0) for _ in range(callers)]:
+        gemm.free_buffer(buffer)
 
 
 def _integer_bits(config: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from gpubp.kernels.batches import check_finite
 from gpubp.kernels.reductions import granule_count
 from gpubp.kernels.replay import STOPPED
+from gpubp.locks import lock
 
 from .accesses import by_all, by_first, by_rows
 from .state import State
@@ -33,7 +33,7 @@ class Prepared:
         shape: tuple[int, int],
         dtype: np.dtype[Any],
     ) -> None:
-        self._state, self._lock = State(ops, 0), threading.Lock()
+        self._state, self._lock = State(ops, 0), lock()
         x = ops.zeros(shape, dtype)
         bad = ops.empty((granule_count(len(x)),), np.int64)
         with ops.capture(self._state) as self._recording:

@@ -15,15 +15,18 @@ import ctypes
 import functools
 import os
 import threading
+import warnings
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gpubp.errors import DeviceMemoryError
 from gpubp.kernels import replay
 from gpubp.kernels import team as layout
+from gpubp.locks import lock
 
-from .blas import GemmPointers, find_gemm
+from .blas import GemmPointers, find_gemm, take_buffers
 
 
 def can_share() -> bool:
@@ -40,9 +43,13 @@ def blas_threads() -> int | None:
 
 
 class Team:
-    """`size` threads: whoever calls `lead`, and size - 1 members that wait for it."""
+    """`size` threads: whoever calls `lead`, and size - 1 members that wait for it.
+
+    RuntimeError where the system starts no more threads.
+    """
 
     def __init__(self, size: int) -> None:
+        take_buffers(size)
         self._cells = _shared(layout.cells(size))
         self.address = int(self._cells.ctypes.data)
         self._cells[layout.SIZE] = size
@@ -55,14 +62,18 @@ class Team:
             lock = _closed_lock()
             self._cells[layout.MEMBERS + layout.LINE * member + layout.LOCK] = lock
             arguments = (member, self.address)
-            threading.Thread(target=serve, args=arguments, name=f"gpubp-{member}", daemon=True).start()
+            try:
+                threading.Thread(target=serve, args=arguments, name=f"gpubp-{member}", daemon=True).start()
+            except RuntimeError:
+                self.dismiss(0)
+                raise
 
     def dismiss(self, seconds: float) -> None:
         """Ends the members, who first finish their work; what takes longer than that many seconds goes on."""
         replay.compiled("dismiss")(self.address, int(seconds / layout.NAP_SECONDS))
 
 
-_lock = threading.Lock()
+_lock = lock()
 _teams: dict[int, Team] = {}  # one of the size in use, and the team of one
 
 
@@ -75,7 +86,25 @@ def team(size: int) -> Team:
         if size > 1:
             for other in [n for n in _teams if n not in (1, size)]:
                 _teams.pop(other).dismiss(10.0)
-        return _teams.setdefault(size, _teams.get(size) or Team(size))
+        if size not in _teams:
+            _teams[size] = _new_team(size)
+        return _teams[size]
+
+
+def _new_team(size: int) -> Team:
+    """A team of that size; of one, which gives the same bits, where the system starts no more threads."""
+    try:
+        return Team(size)
+    except DeviceMemoryError:
+        raise
+    except RuntimeError as error:
+        warnings.warn(
+            f"expected {size} threads; got one ({error}): the results are the same, the work takes longer; raise the "
+            "limit of threads of this user or container (ulimit -u)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return Team(1)
 
 
 def walk(table: int, rows: int, counters: int, times: int, size: int) -> int:
@@ -164,8 +193,6 @@ def _hold(hold: int) -> None:
 
 def _after_fork() -> None:
     """A forked child has no members, and nobody in it walks: it makes a team of its own when it needs one."""
-    global _lock
-    _lock = threading.Lock()
     _teams.clear()
     if _blas.cache_info().currsize:
         cells, gemm = _blas(), _control()

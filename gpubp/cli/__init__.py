@@ -62,8 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             _discard(sys.stdout)  # standard output may be what failed: a full disk
             name = f"{error.filename}: " if error.filename else ""
             return _fail(f"{name}{error.strerror or error}; check the path and the disk")
-        except MemoryError:
-            return _fail("expected more memory for this; got none; use a smaller --batch-size, or fewer rows")
+        except MemoryError as error:
+            from gpubp.host_memory import told
+
+            return _fail(str(told(error)))
 
 
 def _fail(message: str, code: int = FAILED) -> int:

@@ -71,7 +71,9 @@ def _load(path: Path, wanted: tuple[str, ...]) -> dict[str, Array]:
         raise
     except PermissionError as error:
         raise unreadable(path, error) from None
-    # np.load lets through whatever zip, zlib, the header parser and the allocator raise on a damaged file.
+    except MemoryError:  # `load` says how much
+        raise
+    # np.load lets through whatever zip, zlib and the header parser raise on a damaged file.
     except Exception as error:
         raise damaged(path, error) from None
     if bool(wanted) == ("" in found):

@@ -12,8 +12,8 @@ from gpubp.data import validate
 from gpubp.data._arrays import read_npy
 from gpubp.data._files import LARGEST, existing_file
 from gpubp.data._named import scaled_images
-from gpubp.data._packed import free_memory
 from gpubp.data.blockwise import ArrayBlocks, Blocks, NpyFile, Part, read_checked
+from gpubp.host_memory import free_memory
 
 Array = NDArray[Any]
 SHARE = 0.25  # of the free memory that data may take: its numbers come twice, as they are and standardized

@@ -22,10 +22,12 @@ from gpubp.data._tables import table_set
 from gpubp.data._targets import checked_task, encode
 from gpubp.data.blockwise import Blocks
 from gpubp.errors import ConfigError, DataError, counted
+from gpubp.host_memory import lets_go
 
 Array = NDArray[Any]
 
 
+@lets_go
 def load(
     source: Source,
     *,

@@ -11,20 +11,12 @@ from typing import IO, BinaryIO
 from numpy.lib import format
 
 from gpubp.errors import DataError
+from gpubp.host_memory import free_memory
 
 SMALL = 256 * 2**20  # bytes that any file may become
 _RATIO = 200  # beyond them: bytes that a byte may become. MNIST has 5; deflate makes at most 1,032 of one.
 MOST_DIRECTORY = 2**20  # bytes of an archive's list of contents, about 10,000 names
 _END, _END_64, _AT_END = 22, 56 + 20, 22 + 2**16  # bytes of its end records; where it may begin
-
-
-def free_memory() -> int | None:
-    """Bytes that the system could give to a process now, the caches of files included; None where it does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
 
 
 def check_unpacked(path: Path, packed: int, unpacked: int) -> None:

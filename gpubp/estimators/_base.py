@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from gpubp.checks import in_memory
 from gpubp.errors import ConfigError, InputError
+from gpubp.host_memory import lets_go
 from gpubp.kernels.losses import Loss
 
 from ._convert import from_sklearn, to_sklearn
@@ -69,6 +70,7 @@ class BaseMLP(BaseEstimator):
 
     # ---- fitting
 
+    @lets_go
     def _fit(self, x: Any, y: Any, sample_weight: Any, *, incremental: bool) -> Any:
         check_parameters(self)
         rng = _random(self.random_state)
@@ -142,6 +144,7 @@ class BaseMLP(BaseEstimator):
 
     # ---- outputs
 
+    @lets_go
     def _outputs(self, x: Any) -> npt.NDArray[Any]:
         """The outputs of the last layer before its activation, on the host."""
         check_is_fitted(self)

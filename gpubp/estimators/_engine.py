@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.replay import STEP
 from gpubp.layers import Layer, from_widths, with_dropout
+from gpubp.locks import reentrant_lock
 from gpubp.network import Network
 from gpubp.optimizers import SGD, Adam, Optimizer
 from gpubp.schedules import Factors, Schedule, Steps
@@ -25,7 +25,7 @@ from ._parameters import NAMES, clipping, dropout_rates
 
 Array = npt.NDArray[Any]
 RATES = ("learning_rate_init", "beta_1", "beta_2", "epsilon", "momentum", "nesterovs_momentum")
-_LOCK = threading.RLock()  # an engine is made by one thread
+_LOCK = reentrant_lock()  # an engine is made by one thread
 
 
 class Steered(Schedule):

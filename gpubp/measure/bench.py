@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gpubp.backend import Backend, devices, get_backend
-from gpubp.errors import ConfigError, DeviceMemoryError, unknown_name
+from gpubp.errors import ConfigError, unknown_name
 from gpubp.training import ceilings
 from gpubp.training.peak import remember_peak
 
@@ -157,5 +157,5 @@ def _if_it_fits(ops: Backend, what: str, left_out: list[str]) -> Iterator[None]:
     """Around what allocates: where memory is short the rest is measured all the same."""
     try:
         yield
-    except (MemoryError, DeviceMemoryError):
+    except MemoryError:
         left_out.append(f"{ops.name}: {what}: it does not fit in memory")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,8 @@ import numpy.typing as npt
 from gpubp.backend.base import Array
 from gpubp.data import Blocks, Part, validate
 from gpubp.data.blockwise import Pour, as_blocks, read_checked
+from gpubp.host_memory import lets_go
+from gpubp.locks import lock
 
 from .parameters import Parameters
 
@@ -25,7 +26,7 @@ class Forward(Parameters):
     """a^k = g(a^(k-1) W^k + b^k), layer after layer, where nothing is kept for a way back."""
 
     def __init__(self) -> None:
-        self._preparing = threading.Lock()
+        self._preparing = lock()
         numbers = self.n_in + sum(layer.n_out for layer in self.layers)
         self._most_rows = min(_CHUNK, _KEPT_NUMBERS // numbers)
         self._prepared: dict[int, Callable[[Array], Array | None] | None] = {}
@@ -42,8 +43,10 @@ class Forward(Parameters):
         or values beyond the dtype.
         """
         done = self._replayed(x)
-        if done is not None:
-            return done
+        return self._checked_forward(x) if done is None else done
+
+    @lets_go
+    def _checked_forward(self, x: npt.ArrayLike | Blocks) -> Array:
         with self.backend.ordered():
             blocks = as_blocks(x)
             if blocks is not None:

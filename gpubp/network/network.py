@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +10,11 @@ import numpy.typing as npt
 from gpubp.backend import Backend, State, get_backend
 from gpubp.backend.base import Array, Drop
 from gpubp.errors import ConfigError, InputError
+from gpubp.host_memory import lets_go
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.losses import LOSS
 from gpubp.layers import Dropout, Layer, from_config
+from gpubp.locks import lock
 from gpubp.losses import Loss, resolve
 
 from .arguments import Batch, checked_batch, dtype_of, layers_of, mask_seed, precision_of
@@ -29,9 +30,10 @@ class Network(Forward):
     converted to it. `precision` is that of the products: None or dtype's own name; the others need a GPU. `seed` fixes
     the initial parameters.
 
-    Raises InputError, ConfigError, DeviceError.
+    Raises InputError, ConfigError, DeviceError, DeviceMemoryError.
     """
 
+    @lets_go
     def __init__(
         self,
         layers: Sequence[int] | Sequence[Layer],
@@ -47,7 +49,7 @@ class Network(Forward):
         self.dtype = dtype_of(dtype)
         self.precision = precision_of(precision, self.dtype)
         self.backend = get_backend(device).with_precision(self.dtype, self.precision)
-        self._lock = threading.Lock()
+        self._lock = lock()
         super().__init__()
         with self.backend.ordered():
             self._allocate()
@@ -109,6 +111,7 @@ class Network(Forward):
         self.backend.dropout(x, out, drop)
         return out
 
+    @lets_go
     def gradients(
         self,
         x: npt.ArrayLike,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from gpubp.backend.base import Array
 from gpubp.checks import generator
 from gpubp.data import validate
 from gpubp.errors import InputError
+from gpubp.host_memory import lets_go
 from gpubp.initializers import default_for, initializer
 from gpubp.layers import Dense
 
@@ -33,7 +35,7 @@ class Parameters:
         starts, size = {}, 0
         for name in names:
             starts[name] = size
-            size += -(-int(np.prod(shapes[name])) // _ALIGNMENT) * _ALIGNMENT
+            size += -(-math.prod(shapes[name]) // _ALIGNMENT) * _ALIGNMENT
             if len(shapes[name]) == 2:
                 self.n_weights = size
         self.flat, self.flat_gradients = (self.backend.zeros((size,), self.dtype) for _ in range(2))
@@ -71,12 +73,13 @@ class Parameters:
 
     def views(self, flat: Array) -> dict[str, Array]:
         """Named views of a flat buffer laid out as the parameters: gradients, an optimizer's slot."""
-        return {n: flat[i : i + int(np.prod(s))].reshape(s) for n, (i, s) in self._layout.items()}
+        return {n: flat[i : i + math.prod(s)].reshape(s) for n, (i, s) in self._layout.items()}
 
     def parameters(self) -> dict[str, Array]:
         """{"0.W": (n_in, n_out), "0.b": (n_out,), ...}: views of one flat buffer on the network's device."""
         return dict(self._parameters)
 
+    @lets_go
     def load_parameters(self, parameters: Mapping[str, npt.ArrayLike]) -> None:
         """Copies values in, under the names of `parameters()`. InputError where a name, shape or value is wrong.
 

@@ -1,17 +1,13 @@
-"""Where a GPU is out of memory for a training step: the largest batch that fits, in the error."""
+"""Where a device is out of memory for a training step: the largest batch that fits, in the error."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
 
 from gpubp.errors import DeviceMemoryError
 from gpubp.network import Network
 
-P = ParamSpec("P")
-T = TypeVar("T")
 _SHARE = (
     0.9  # of the room that is planned with: blocks are rounded up, and products of other shapes are tried
 )
@@ -38,13 +34,16 @@ def find_room(net: Network, asked: Asked, make: Callable[[], None]) -> None:
         make()
         return
     except DeviceMemoryError as error:
-        room = error.free + error.allocated - asked.held  # once these steps are gone
+        # Once these steps are gone; of what was held before, the garbage collector may have freed more than they took.
+        room = error.free + max(0, error.allocated - asked.held)
         fits = _largest(int(_SHARE * room) // bytes_per_example(net), asked)
         cause = str(error).rpartition("; ")[0]
         cause = cause.replace(": expected", f" for a batch of {asked.batch:,}: expected", 1)
         known = (error.needed, error.free, error.allocated)
     if fits < 1:
-        cure = "not even one example fits: take a smaller network, or free what else holds memory of this GPU"
+        cure = (
+            "not even one example fits: take a smaller network, or free what else holds memory of this device"
+        )
     else:
         cure = f"take batches of {fits:,} examples, about the largest that fit, or a smaller network"
     # Raised here and not above: as the cause of this error, the first one would keep the step's arrays alive.
@@ -57,22 +56,6 @@ def _largest(rows: int, asked: Asked) -> int:
         if batch + asked.examples % batch <= rows:
             return batch
     return 0
-
-
-def lets_go(method: Callable[P, T]) -> Callable[P, T]:
-    """A method whose errors of memory keep no arrays alive: those that the frames of the traceback hold.
-
-    An interactive session keeps its last error, and the next, smaller try would find the memory taken.
-    """
-
-    @functools.wraps(method)
-    def call(*arguments: P.args, **options: P.kwargs) -> T:
-        try:
-            return method(*arguments, **options)
-        except DeviceMemoryError as error:
-            raise error.with_traceback(None) from None
-
-    return call
 
 
 def bytes_per_example(net: Network) -> int:

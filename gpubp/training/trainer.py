@@ -14,6 +14,7 @@ from gpubp.backend import State
 from gpubp.checks import generator, positive
 from gpubp.data import Blocks
 from gpubp.errors import ConfigError, DeviceMemoryError, InputError
+from gpubp.host_memory import lets_go
 from gpubp.kernels.loss_scale import START
 from gpubp.kernels.losses import LOSS, Loss
 from gpubp.kernels.optimizers import LR
@@ -30,7 +31,6 @@ from .history import History, Row
 from .machine import Machine, warn_if_moved
 from .policy import STOP, checked_policy, of_one_step
 from .position import Position
-from .room import lets_go
 from .step import Step
 from .stopping import EarlyStopping
 from .terms import TERMS, flag, limit, masks_of, strength
@@ -68,6 +68,7 @@ class Trainer:
     Raises ConfigError, InputError.
     """
 
+    @lets_go
     def __init__(
         self,
         net: Network,
@@ -281,6 +282,7 @@ class Trainer:
                 max_device_bytes=limit,
             )
 
+    @lets_go
     def evaluate(
         self,
         x: npt.ArrayLike | Blocks,
@@ -315,6 +317,7 @@ class Trainer:
 
     # files
 
+    @lets_go
     def save(self, path: str | Path, **extra: Any) -> None:
         """Writes everything that `load` needs to go on, into one .safetensors file; see `checkpoint`.
 

@@ -142,3 +142,17 @@ def test_the_estimate_counts_what_a_step_allocates(machine):
             trainer.step(X[:batch], Y[:batch])
             sizes.append(pool.allocated - before)
         assert sizes[1] - sizes[0] == pytest.approx(2000 * bytes_per_example(trainer.net), rel=0.06)
+
+
+@pytest.mark.durability
+def test_five_smaller_fits_follow_five_that_do_not_fit(machine):
+    trainer = make_trainer("gelu")
+    machine.memory = trainer.net.backend.context.pool.allocated + X.nbytes * 4
+    kept = []
+    for _ in range(5):
+        with pytest.raises(DeviceMemoryError) as raised:
+            trainer.fit(X, Y, epochs=1, batch_size=3000)
+        kept.append(raised.value)
+        history = trainer.fit(X, Y, epochs=1, batch_size=named(str(raised.value)))
+    assert len(history) == 5
+    assert np.isfinite([row["loss"] for row in history.rows]).all()

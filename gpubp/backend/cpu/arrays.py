@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
-import threading
+import sys
 import weakref
 from typing import Any
 
@@ -12,8 +14,11 @@ import numpy.typing as npt
 
 from gpubp.backend import threads
 from gpubp.backend.base import Array, Backend, DType, Memory
+from gpubp.host_memory import free_memory, shortage
+from gpubp.locks import reentrant_lock
 
 _ALIGNMENT = 64
+_LARGE = 64 * 2**20  # bytes
 
 
 class CpuArrays(Backend):
@@ -24,7 +29,7 @@ class CpuArrays(Backend):
     def __init__(self) -> None:
         super().__init__()
         self._allocated = self._peak = 0
-        self._accounting = threading.RLock()  # a finalizer may run while it is held
+        self._accounting = reentrant_lock()  # a finalizer may run while it is held
 
     @property
     def description(self) -> str:
@@ -33,13 +38,27 @@ class CpuArrays(Backend):
     def empty(self, shape: tuple[int, ...], dtype: DType) -> Array:
         dtype = np.dtype(dtype)
         size = math.prod(shape) * dtype.itemsize
-        block = np.empty(size + _ALIGNMENT, np.uint8)
+        block = self._block(size + _ALIGNMENT)
         start = -block.ctypes.data % _ALIGNMENT
         with self._accounting:
             self._allocated += size
             self._peak = max(self._peak, self._allocated)
         weakref.finalize(block, self._freed, size).atexit = False
         return block[start : start + size].view(dtype).reshape(shape)
+
+    def _block(self, nbytes: int) -> Array:
+        """So many bytes; DeviceMemoryError where there is no room for them.
+
+        Before a large block is taken, free memory is looked at: systems promise more than they have, and end the
+        process when it is used. Where it does not suffice, what waits for the garbage collector is freed first.
+        """
+        for prepare in (int, gc.collect):
+            prepare()
+            free = free_memory() if nbytes >= _LARGE else None
+            if nbytes <= sys.maxsize and (free is None or nbytes <= free):
+                with contextlib.suppress(MemoryError):
+                    return np.empty(nbytes, np.uint8)
+        raise shortage(nbytes, self._allocated)
 
     def _freed(self, size: int) -> None:
         with self._accounting:
