@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gpubp.backend import cpu
+from gpubp.backend.cpu import launches, products
 from gpubp.kernels import compile as compiler
 from gpubp.measure import warmup as warming
 
@@ -16,7 +16,7 @@ from gpubp.measure import warmup as warming
 def cold(monkeypatch):
     """A cache that holds nothing: each kernel is told as if it was compiled, the first time that it is asked for."""
     told = set()
-    original = cpu.cpu_kernel
+    original = launches.cpu_kernel
 
     def cpu_kernel(factory, dtype, *scalars, **options):
         name = f"{factory.__name__} {dtype} {scalars} {options}"
@@ -28,7 +28,8 @@ def cold(monkeypatch):
             patch.setattr(compiler, "compiling", None, raising=False)
             return original(factory, dtype, *scalars, **options)
 
-    monkeypatch.setattr(cpu, "cpu_kernel", cpu_kernel)
+    for module in (launches, products):
+        monkeypatch.setattr(module, "cpu_kernel", cpu_kernel)
     return told
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from gpubp.errors import GpubpError
+from gpubp.training.memory import most_resident
 
 ROOM = 4 * 2**30  # bytes of address space beyond what the process has before: what announces more gets none
 NUMBERS = (
@@ -332,7 +333,7 @@ class Config(Files):
         from gpubp.cli.run import load_run
         from gpubp.training import checkpoint
 
-        checkpoint.load_tensors = lambda path: made
+        checkpoint.load_tensors = lambda path, **_: made
         load_run(self.path, "cpu")
 
 
@@ -374,7 +375,7 @@ def main(name: str, count: int, seed: int) -> None:
             elif k % 1000 == 999:
                 grown = max(grown, resident() - before)
         seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = most_resident()
     mebibytes = {"grown_mib": grown / 2**20, "peak_mib": (peak - before) / 2**20}
     figures = {name: round(value, 1) for name, value in mebibytes.items()}
     print(

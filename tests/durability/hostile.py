@@ -562,6 +562,8 @@ def good(folder: Path) -> list[tuple[str, Path]]:
 
 
 def main(folder: Path) -> None:
+    from gpubp.training.memory import most_resident
+
     global watching
     os.chdir(folder)
     for how, path in good(folder):
@@ -589,7 +591,7 @@ def main(folder: Path) -> None:
             "events": list(EVENTS),
         }
         print(json.dumps(line), flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    peak = most_resident() // 2**20
     print(json.dumps({"peak_mib": peak, "canary": [str(path) for path in folder.rglob("canary*")]}))
 
 
