@@ -52,7 +52,7 @@ def scalar_function(name: str, expression: Expression, arguments: Sequence[str])
 def source(name: str, expression: Expression, arguments: Sequence[str]) -> str:
     """The text of the function: every operand is computed before a choice is made, so that loops stay packed."""
     real = f"type({arguments[0]})"
-    depends = _depends(expression)
+    depends, shared = _depends(expression), _shared_divisors(expression)
     terms: list[str] = []
     lines: list[str] = []
     for k, (op, *operands) in enumerate(expression):
@@ -62,8 +62,14 @@ def source(name: str, expression: Expression, arguments: Sequence[str]) -> str:
             terms.append(f"{real}({float(operands[0])!r})")
         else:
             parts = [terms[i] for i in operands]
+            if op == "div" and operands[1] in shared:
+                lines.append(f"t{k} = {parts[0]} * r{operands[1]}")
+                terms.append(f"t{k}")
+                continue
             lines.append(f"t{k} = {_form(op, operands, parts, expression, depends, real)}")
             terms.append(f"t{k}")
+        if k in shared:
+            lines.append(f"r{k} = {real}(1) / {terms[k]}")
     head = f"def {name}({', '.join(arguments)}):"
     return "\n    ".join([head, *lines, f"return {terms[-1]}"]) + "\n"
 
@@ -76,6 +82,12 @@ def _form(
     if op == "where" and depends[operands[2]] and not depends[operands[3]]:
         return "{3} if {0} <= {1} else {2}".format(*parts)  # a NaN goes the way that lets it through
     return _FORMS[op].format(*parts, type=real)
+
+
+def _shared_divisors(expression: Expression) -> set[int]:
+    """What several quotients divide by, and is no constant: one division then serves them all."""
+    divisors = [operands[1] for op, *operands in expression if op == "div"]
+    return {i for i in divisors if divisors.count(i) > 1 and expression[i][0] != "constant"}
 
 
 def _depends(expression: Expression) -> list[bool]:

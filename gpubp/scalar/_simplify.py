@@ -76,6 +76,11 @@ class Simplifier:
             return self.make("sub", b, *a.parents)
         if number(a) is not None and b.op == "where":
             return self._inside("add", a, b)
+        for one, other in ((a, b), (b, a)):
+            if (
+                one.op == "add" and number(one.parents[0]) is not None and number(other) is None
+            ):  # (c + u) + v = c + (u + v)
+                return self.make("add", one.parents[0], self.make("add", one.parents[1], other))
         return self._alike("add", a, b)
 
     def _sub(self, a: Value, b: Value) -> Value | None:
@@ -226,6 +231,9 @@ class Simplifier:
     def _log1p(self, a: Value) -> Value | None:
         return self.make("softplus", *a.parents) if a.op == "exp" else None
 
+    def _younger(self, these: Sequence[Value], those: Sequence[Value]) -> bool:
+        return max(self._age[id(v)] for v in these) > max(self._age[id(v)] for v in those)
+
     def _abs(self, a: Value) -> Value | None:
         return a if a.op == "abs" else self.make("abs", *a.parents) if a.op == "neg" else None
 
@@ -247,6 +255,9 @@ class Simplifier:
             return self.make("where", a, b, p.parents[2], q)
         if q.op == "where" and same(q.parents[:2], (a, b)):
             return self.make("where", a, b, p, q.parents[3])
+        if p.op == "where" and p.parents[3] is q and self._younger(p.parents[:2], (a, b)):
+            # Two conditions, both of which have to hold: in one order, so that equal choices are one object.
+            return self.make("where", *p.parents[:2], self.make("where", a, b, p.parents[2], q), q)
         (c, u), (d, v) = multiple(a), multiple(b)
         if u is v and u.op != "constant" and c != d:  # c u > d u
             zero = self.constant(0.0)

@@ -20,16 +20,19 @@ from cuda_twins import STORAGES, Storage, cpu, rng, same, short
 
 # The shim comes first: what follows takes its functions.
 from numba import float32
+from own import OWN
 
 from gpubp.kernels import dense as cpu_dense
 from gpubp.kernels import dropout, loss_passes
-from gpubp.kernels.activations import ACTIVATIONS
+from gpubp.kernels.activations import ACTIVATIONS as BUILT_IN
 from gpubp.kernels.cuda import dense, geometry, losses, reductions, softmax
 from gpubp.kernels.cuda import dropout as cuda_dropout
 from gpubp.kernels.loss_scale import SCALE, SCALING
 from gpubp.kernels.losses import LOSSES, STATS, WEIGHT
 from gpubp.kernels.reductions import granule_count
 from gpubp.kernels.replay import COUNTERS, GRADIENT_NOT_FINITE, LOSS_NOT_FINITE, STEP, STOPPED
+
+ACTIVATIONS = BUILT_IN | OWN
 
 launch = cuda_shim.launch
 SHAPES = ((0, 3), (1, 1), (13, 7), (5, 16), (37, 40), (3, 80))

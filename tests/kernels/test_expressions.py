@@ -127,6 +127,13 @@ def test_constants_take_the_type_of_the_argument():
     assert text == "def f(a, y):\n    t3 = a * type(a)(3.0)\n    t4 = t3 + y\n    return t4\n"
 
 
+def test_quotients_by_one_number_share_a_division():
+    text = source("f", [X, C, ["add", 0, 1], ["div", 0, 2], ["div", 3, 2], ["div", 4, 1]], ["x"])
+    assert text.count("/") == 1
+    f = scalar_function("quotients", [X, C, ["add", 0, 1], ["div", 0, 2], ["div", 3, 2]], ["x"])
+    assert f(np.float64(0.5)) == pytest.approx(0.5 / 4)
+
+
 PROGRAM = textwrap.dedent(
     """
     import numpy as np

@@ -65,9 +65,13 @@ FORMS = {
     "square": (lambda x: x**2, "x * x", "2 * x", None),
     "cube": (lambda x: x**3, "x * x * x", None, None),
     # Where f is flat, a is what was computed: only a constant is the limit of the condition to the last bit.
-    "flat, computed": (lambda x: exp(maximum(x, 0.3)), None, None, None),
+    "flat, computed": (lambda x: exp(maximum(x, 3.3)), None, None, None),
     # Above 0, where a rounds to its value at 0, a condition on a would be wrong.
     "offset": (lambda x: 0.7 * (relu(x) + 0.1) / 0.5 + 0.01, "where(x > 0, 0.15 + 1.4 * x, 0.15)", None, None),
+    "hard_swish": (
+        lambda x: x * minimum(maximum(x + 3, 0), 6) / 6, None,
+        "where(6 > where(3 + x > 0, 3 + x, 0), where(3 + x > 0, 0.5 + 0.333333 * x, 0), 1)", None
+    ),
     "absolute": (abs, "abs(x)", "where(x > 0, 1, where(0 > x, -1, 0))", None),
     "mirrored": (lambda x: relu(-x), None, None, "where(a > 0, -1, 0)"),
     "falling": (lambda x: where(x > 0, -x, 0), None, "where(x > 0, -1, 0)", None),
