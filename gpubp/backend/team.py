@@ -15,6 +15,7 @@ import ctypes
 import functools
 import os
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -109,6 +110,8 @@ def _new_team(size: int) -> Team:
 
 def walk(table: int, rows: int, counters: int, times: int, size: int) -> int:
     """Walks the table of launches at that address with a team of `size`; the passes begun."""
+    if _leaving is not None and threading.get_ident() != _leaving:
+        _never.acquire()  # the process ends, and with it this thread
     return int(_lead()(table, rows, counters, times, team(size).address, team(1).address))
 
 
@@ -179,7 +182,21 @@ def _blas_address() -> int:
 # ---- the end of the process, and its children --------------------------------------------------------------
 
 
+_PATIENCE = 10.0  # seconds; what `fit` walks at once takes about 0.05
+_leaving: int | None = None  # the thread that ends the process; no other one begins a walk then
+_never = threading.Lock()
+_never.acquire()
+
+
 def _dismiss_all() -> None:
+    """At the end of the process: a walk of a daemon thread would go on while libraries under it are taken down."""
+    global _leaving
+    _leaving = threading.get_ident()
+    end = time.monotonic() + _PATIENCE
+    while _blas.cache_info().currsize and time.monotonic() < end:
+        time.sleep(0.001)  # a thread between its look at `_leaving` and its walk gets as far as that
+        if _blas()[replay.USERS] == 0:
+            break
     for size, found in _teams.items():
         if size > 1:
             found.dismiss(0.1)
@@ -193,6 +210,8 @@ def _hold(hold: int) -> None:
 
 def _after_fork() -> None:
     """A forked child has no members, and nobody in it walks: it makes a team of its own when it needs one."""
+    global _leaving
+    _leaving = None
     _teams.clear()
     if _blas.cache_info().currsize:
         cells, gemm = _blas(), _control()

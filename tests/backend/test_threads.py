@@ -350,6 +350,22 @@ def test_the_interpreter_exits_in_silence(python, then):
 
 
 @shared_only
+@pytest.mark.parametrize("callers", [1, 2])
+def test_daemon_threads_at_work_do_not_disturb_the_exit(python, callers):
+    """Their walks end before libraries are taken down under them; a product in a freed buffer would be a crash."""
+    script = f"""
+    import threading, time
+    import probe
+    def work(one):
+        while True: one.run(4000)
+    for one in [probe.step(300) for _ in range({callers})]:
+        threading.Thread(target=work, args=(one,), daemon=True).start()
+    time.sleep(0.1)
+    """
+    assert passed(python(script)) == ""
+
+
+@shared_only
 def test_who_works_while_the_interpreter_exits_still_can(python):
     script = """
     import atexit
