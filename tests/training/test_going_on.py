@@ -1,0 +1,71 @@
+"""A signal after any batch of an epoch: what is saved then goes on with the next one, wherever the rows come from."""
+
+import signal
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from gpubp import Dense, Dropout, Network, Trainer
+from gpubp.data import blocks
+from gpubp.data.blockwise import Blocks, Part
+from gpubp.training import epochs as loop
+from gpubp.training.step import Step
+
+N, EPOCHS, OPTIONS = 33, 2, {"batch_size": 4}
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((N, 4)), RNG.integers(0, 3, N)
+
+
+class Few(Blocks):
+    """Blocks of five rows."""
+
+    n_features, starts = 4, np.append(np.arange(0, N, 5), N)
+
+    def read(self, block):
+        rows = slice(*self.starts[block : block + 2])
+        yield Part(X[rows], Y[rows])
+
+
+# (x, y), and the bytes that may be held: windows of eight rows or so where there is a limit
+SOURCES = {
+    "arrays": ((X, Y), None),
+    "arrays in windows": ((X, Y), 500),
+    "blocks in windows": ((Few(), None), 500),
+    "blocks held": ((Few(), None), None),
+    "sparse rows": ((blocks(scipy.sparse.csr_array(X), Y), None), 500),
+}
+
+
+def trainer_of():
+    net = Network([Dense(4, 6, "tanh"), Dropout(0.3), Dense(6, 3)], device="cpu", seed=0)
+    return Trainer(net, "softmax_cross_entropy", schedule="cosine", total_steps=18, seed=1)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("source", SOURCES)
+def test_after_any_batch(tmp_path, monkeypatch, source, shuffle):
+    data, limit = SOURCES[source]
+    options = OPTIONS | {"shuffle": shuffle, "max_device_bytes": limit}
+    whole, run = trainer_of(), Step.run
+    whole.fit(*data, epochs=EPOCHS, **options)
+    for stop in range(1, whole.steps):
+
+        def press(step, times, stop=stop):
+            run(step, times)
+            if step.trainer.steps == stop:
+                signal.raise_signal(signal.SIGINT)
+
+        cut = trainer_of()
+        with monkeypatch.context() as patch:
+            patch.setattr(Step, "run", press)
+            patch.setattr(loop, "CHUNK_SECONDS", 1e-9)  # one step at a time
+            assert cut.fit(*data, epochs=EPOCHS, **options).stopped == "interrupted"
+        assert cut.steps == stop
+        cut.save(tmp_path / "t.safetensors")
+        for trainer in (Trainer.load(tmp_path / "t.safetensors", "cpu"), cut):  # here and in another process
+            trainer.fit(*data, epochs=EPOCHS - trainer.epoch, **options)
+            assert trainer.net.flat.tobytes() == whole.net.flat.tobytes()
+            assert trainer.history["loss"] == whole.history["loss"]
+            assert trainer.history["lr"] == whole.history["lr"]
+            assert trainer.rng.bit_generator.state == whole.rng.bit_generator.state
