@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp.kernels.compile import compile_seconds
-from gpubp.kernels.losses import LOSS_SUM, PENALTY_SUM, WEIGHT_SUM
+from gpubp.kernels.losses import LOSS, LOSS_SUM, PENALTY_SUM, WEIGHT_SUM
 from gpubp.kernels.replay import CURSOR, STEP, STOPPED
 
 from .diagnose import check_weights, look
@@ -87,6 +87,7 @@ class Epochs:
         if done < self.n:
             if drawn is not None:
                 trainer.rng.bit_generator.state = drawn
+            stats[LOSS] = 0.0  # of the last batch alone, and infinite where that was left out
             if drawn is not None and done:
                 here = (done, self.n, self.batch, shuffle, self.feed.window, so_far, stats.tolist())
                 trainer.position = Position(*here, **self.policy.so_far())

@@ -37,6 +37,34 @@ SOURCES = {
 }
 
 
+def test_after_a_batch_that_was_left_out(tmp_path, monkeypatch):
+    x = X.copy()
+    x[2] = 1e30
+    run = Step.run
+
+    def press(step, times):
+        run(step, times)
+        signal.raise_signal(signal.SIGINT)
+
+    def trainer():
+        return Trainer(Network([4, 3], device="cpu", seed=0), "half_sse", "sgd", on_nan="skip", seed=1)
+
+    options = {"batch_size": 4, "shuffle": False}
+    whole, cut = trainer(), trainer()
+    with pytest.warns(RuntimeWarning, match="left out"):
+        whole.fit(x, X[:, :3], epochs=1, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "run", press)
+        with pytest.warns(RuntimeWarning, match="left out"):
+            cut.fit(x, X[:, :3], epochs=1, **options)
+    assert (cut.position.examples, cut.position.skipped) == (4, 1)
+    cut.save(tmp_path / "t.safetensors")
+    resumed = Trainer.load(tmp_path / "t.safetensors", "cpu")
+    resumed.fit(x, X[:, :3], epochs=1, **options)
+    assert resumed.net.flat.tobytes() == whole.net.flat.tobytes()
+    assert (resumed.history["loss"], resumed.history["skipped"]) == (whole.history["loss"], [1])
+
+
 def trainer_of():
     net = Network([Dense(4, 6, "tanh"), Dropout(0.3), Dense(6, 3)], device="cpu", seed=0)
     return Trainer(net, "softmax_cross_entropy", schedule="cosine", total_steps=18, seed=1)
