@@ -186,7 +186,10 @@ def load_run(run: str | Path, device: str | None = None) -> tuple[Path, Trainer,
 
 
 def load_run_to_go_on(run: str | Path, device: str | None = None) -> tuple[Path, Trainer, Run]:
-    """`load_run`, from the checkpoint before it where it is damaged, with a warning; the path to write is the same."""
+    """`load_run`, from the checkpoint before it where it is damaged, with a warning; the path to write is the same.
+
+    One that cannot be read now, for want of a permission or of memory, may be whole: it is not written over.
+    """
     path = find_checkpoint(run)
     previous, usual = previous_path(path), checkpoint_path(run)
     if path == previous_path(usual):  # the only one that is left
@@ -194,7 +197,7 @@ def load_run_to_go_on(run: str | Path, device: str | None = None) -> tuple[Path,
     try:
         return load_run(path, device)
     except StorageError as error:
-        if not previous.is_file():
+        if not previous.is_file() or isinstance(error.__cause__, (OSError, MemoryError)):
             raise
         _, trainer, found = load_run(previous, device)
         warnings.warn(f"{error}; going on from there, after epoch {trainer.epoch}", stacklevel=2)

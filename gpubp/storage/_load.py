@@ -150,8 +150,10 @@ def load_tensors(path: PathLike, *, sealed: bool = False) -> tuple[dict[str, Arr
             }
         except _Bad as bad:
             raise StorageError(f"{show(p)}: {bad}; the file is damaged or not a safetensors file") from None
-        except MemoryError:
-            raise StorageError(f"{show(p)}: expected room for {size} bytes in memory; got less") from None
+        except MemoryError as error:
+            raise StorageError(
+                f"{show(p)}: expected room for {size} bytes in memory; got less; close other programs"
+            ) from error
         except OSError as error:
             raise failed("read", p, error) from error
     return tensors, metadata

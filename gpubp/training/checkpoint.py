@@ -99,7 +99,7 @@ def load(path: str | Path, device: str = "auto") -> tuple[Trainer, Tensors, dict
         previous = previous_path(path)
         if not previous.is_file():
             raise
-        raise StorageError(f"{error}; the checkpoint before it is {previous}") from None
+        raise StorageError(f"{error}; the checkpoint before it is {previous}") from error.__cause__
     if metadata.get("format") != FORMAT:
         raise StorageError(
             f"{path}: expected a checkpoint of format {FORMAT!r}; got {metadata.get('format')!r}; "

@@ -89,7 +89,18 @@ def from_state(
 def keep_position(trainer: Trainer, n: int, batch: int, shuffle: bool) -> None:
     """Keeps the trainer's position for a fit over n examples where it is one in such an epoch; else drops it, aloud."""
     at = trainer.position
-    if at is None or (at.of, at.batch, at.shuffle) == (n, batch, shuffle):
+    if at is None:
+        return
+    if trainer.on_nan == "rollback" and len(at.begun) < 1 + len(trainer.slots):
+        trainer.position = None
+        warnings.warn(
+            "fit: expected on_nan as it was when the epoch was interrupted, to go on with it after "
+            f"{at.examples:,} of {at.of:,} examples; got 'rollback', for which the beginning of the epoch was not "
+            "kept; a new epoch is begun",
+            stacklevel=5,
+        )
+        return
+    if (at.of, at.batch, at.shuffle) == (n, batch, shuffle):
         return
     trainer.position = None
 

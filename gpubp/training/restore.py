@@ -22,7 +22,7 @@ from gpubp.storage import show
 from .fields import Check, check, complete, field, is_a, parse, real, whole
 from .history import History
 from .machine import machine
-from .policy import POLICIES, ROLLBACK
+from .policy import POLICIES
 from .position import from_state
 from .stopping import EarlyStopping
 from .trainer import Trainer
@@ -118,7 +118,8 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
         _restore_stopping(trainer, config["early_stopping"], tensors, shapes)
         groups.append("best")
     if config["position"] is not None:
-        kept = 1 + (len(trainer.slots) if trainer.on_nan == ROLLBACK else 0)
+        # Slots too where the policy was to roll back when the signal came; it may be another one by now.
+        kept = 1 + (len(trainer.slots) if any(name.startswith("begun1/") for name in tensors) else 0)
         begun = tuple(_flat(net, f"begun{k}", tensors, shapes) for k in range(kept))
         groups += [f"begun{k}" for k in range(kept)]
         trainer.position = from_state(config["position"], begun, config["steps"], trainer.state.stats.size)

@@ -18,7 +18,7 @@ import gpubp
 from gpubp import Adam, Trainer
 from gpubp.cli import main
 from gpubp.errors import StorageError
-from gpubp.storage import checkpoint_path, held_run, load_tensors, previous_path, save_tensors
+from gpubp.storage import _load, checkpoint_path, held_run, load_tensors, previous_path, save_tensors
 
 HERE = Path(__file__).parent
 posix = pytest.mark.skipif(os.name != "posix", reason="renames, limits and locks of POSIX")
@@ -250,6 +250,24 @@ def test_where_both_are_damaged_there_is_one_line(run, capsys):
     assert capsys.readouterr().err.startswith(
         "gpubp: error: r/model.previous.safetensors: expected tensors and"
     )
+
+
+@pytest.mark.parametrize("why", [PermissionError(13, "Permission denied"), MemoryError()])
+def test_one_that_cannot_be_read_now_is_not_taken_for_damaged(run, capsys, monkeypatch, why):
+    folder, resume = run
+    whole = checkpoint_path(folder).read_bytes()
+
+    def refuse(*_):
+        raise why
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_load, "_read_header", refuse)
+        assert main(resume) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("gpubp: error: ")
+    assert said.count("\n") == 1
+    assert "the checkpoint before it is r/model.previous.safetensors" in said
+    assert checkpoint_path(folder).read_bytes() == whole
 
 
 def test_the_one_before_it_is_found_alone(run, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import gpubp
 from gpubp import Trainer
 from gpubp.storage import load_tensors, save_tensors
+from gpubp.training.step import Step
 
 HERE = Path(__file__).parent
 CLOCK = ("seconds", "samples_per_s", "tflops")
@@ -136,24 +138,47 @@ def test_another_number_of_threads_is_warned_of(saved):
     assert f"resumed: expected threads '{threads}', as when it was saved; got threads '1'" in done.stderr
 
 
-def test_a_fit_over_another_epoch_than_the_interrupted_one_says_so(tmp_path, monkeypatch):
-    import signal
-
-    from gpubp.training.step import Step
-
+def interrupted(monkeypatch, **options):
+    """A trainer whose first epoch a signal ended after its first batch."""
     run = Step.run
 
     def press(step, times):
         run(step, times)
         signal.raise_signal(signal.SIGINT)
 
-    trainer = Trainer(gpubp.Network([4, 3], device="cpu", seed=0), "softmax_cross_entropy", seed=0)
+    trainer = Trainer(gpubp.Network([4, 3], device="cpu", seed=0), "softmax_cross_entropy", seed=0, **options)
     with monkeypatch.context() as patch:
         patch.setattr(Step, "run", press)
         assert trainer.fit(*DATA, epochs=1, batch_size=8).stopped == "interrupted"
     assert trainer.position.examples == 8
+    return trainer
+
+
+def test_a_fit_over_another_epoch_than_the_interrupted_one_says_so(monkeypatch):
+    trainer = interrupted(monkeypatch)
     with pytest.warns(
         UserWarning, match=r"after 8 of them; got 20 examples in shuffled batches of 5; a new epoch is begun"
     ):
         trainer.fit(*DATA, epochs=1, batch_size=5)
     assert trainer.steps == 1 + 4
+
+
+@pytest.mark.parametrize("then", ["stop", "skip", "rollback"])
+@pytest.mark.parametrize("now", ["stop", "skip", "rollback"])
+def test_another_policy_inside_an_epoch_is_written_read_and_obeyed(tmp_path, monkeypatch, then, now):
+    """As `gpubp train --resume --on-nan` does it: the file is written again before the first step."""
+    interrupted(monkeypatch, on_nan=then).save(tmp_path / "t.safetensors")
+    trainer = Trainer.load(tmp_path / "t.safetensors", "cpu")
+    trainer.on_nan = now
+    trainer.save(tmp_path / "t.safetensors")
+    trainer = Trainer.load(tmp_path / "t.safetensors", "cpu")
+    assert (trainer.on_nan, trainer.position.examples) == (now, 8)
+    if now == "rollback" != then:  # the optimizer's state of the beginning is nowhere
+        with pytest.warns(
+            UserWarning, match=r"after 8 of 20 examples; got 'rollback', .*; a new epoch is begun"
+        ):
+            trainer.fit(*DATA, epochs=1, batch_size=8)
+        assert trainer.steps == 1 + 3
+    else:
+        trainer.fit(*DATA, epochs=1, batch_size=8)
+        assert trainer.steps == 3
