@@ -43,6 +43,11 @@ def check_announced(path: Path, stream: IO[bytes], size: int) -> None:
     """DataError where the header of an .npy array of `size` bytes announces more; NumPy's errors for a bad header."""
     headers = {(1, 0): format.read_array_header_1_0, (2, 0): format.read_array_header_2_0}
     version = format.read_magic(stream)
+    width = 2 if version == (1, 0) else 4
+    length = int.from_bytes(stream.read(width), "little")
+    if length > size:  # NumPy would allocate that before it looks
+        raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
+    stream.seek(-width, os.SEEK_CUR)
     if version in headers:  # else its names are no Latin-1, as those of plain numbers always are
         shape, _, dtype = headers[version](stream)
         announced, left = math.prod(shape) * dtype.itemsize, size - stream.tell()

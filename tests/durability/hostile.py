@@ -466,6 +466,32 @@ naming_code("a_task_that_is_code", lambda c, r: r.update(task=CODE))
 naming_code("a_field_of_the_run_that_is_code", lambda c, r: r.update(__reduce__=CODE))
 
 
+def own(**changes: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    """Puts x^2, a function of one's own as files hold it, in the place of the first activation, with changes."""
+    x = ["symbol", "x"]
+    made = {
+        "name": "square",
+        "f": [x, ["mul", 0, 0]],
+        "d_f": [x, ["add", 0, 0]],
+        "d_f_of_output": None,
+    } | changes
+
+    def change(config: dict[str, Any], run: dict[str, Any]) -> None:
+        config["network"]["layers"][0]["activation"] = made
+
+    return change
+
+
+naming_code("a_function_whose_name_is_code", own(name=f"f(x): return {CODE} #"))
+naming_code("a_function_whose_operation_is_code", own(f=[["symbol", "x"], [CODE, 0]]))
+naming_code("a_function_whose_symbol_is_code", own(f=[["symbol", CODE]]))
+naming_code("a_function_whose_constant_is_code", own(f=[["symbol", "x"], ["constant", CODE], ["mul", 0, 1]]))
+naming_code("a_function_whose_operand_is_code", own(f=[["symbol", "x"], ["mul", 0, CODE]]))
+naming_code("a_derivative_that_is_code", own(d_f=[["symbol", "x"], [f"m.exp({CODE})", 0]]))
+naming_code("a_derivative_of_the_output_that_is_code", own(d_f_of_output=[["symbol", CODE]]))
+naming_code("a_function_without_end", own(f=[["symbol", "x"]] + [["mul", i, i] for i in range(10**4)]))
+
+
 # ---- reading
 
 
@@ -497,7 +523,11 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event.startswith(_WATCHED):
         EVENTS.append(event)
-    elif event == "exec" and str(arguments[0].co_filename).startswith("<string"):
+    elif (
+        event == "exec"
+        and str(arguments[0].co_filename).startswith("<")
+        and "<frozen" not in str(arguments[0])
+    ):
         EVENTS.append("exec of text")
     elif event == "open" and (isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")):
         EVENTS.append(f"open {arguments[0]} to write")

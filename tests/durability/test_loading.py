@@ -43,6 +43,11 @@ ALLOWED = {
         "gpubp/measure/bench_openblas.py",
         "subprocess.run",
     ): "this interpreter with another BLAS core, for the benchmark",
+    (
+        "kernels/expressions.py",
+        "exec",
+    ): "text of our own forms: from_tree has let through known operations, numbers, places",
+    ("kernels/expressions.py", "compile"): "the same; functions in hostile.py try to get something else in",
     ("kernels/cache.py", "compile"): "a function that has Numba compile a kernel",
 }
 LOADS = (
