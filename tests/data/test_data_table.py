@@ -358,3 +358,23 @@ def test_a_bad_byte_is_found_in_any_block(tmp_path, parts, block, after):
         patch.setattr(_csv_rows, "_BLOCK", block)
         message = str(_csv_rows._not_utf8(path))
     assert f"byte 0xe9 at position {len(before)} of the file, line {before.count(10) + 1})" in message
+
+
+# ---- what no other test of this file would notice
+
+
+def test_a_gap_where_training_had_gaps_is_nothing_unknown(write):
+    x = table_of(write(column(["1", "", "3"])))
+    encoder = Encoder.fit(x)
+    assert encoder.unknown(x) == []
+    assert encoder.is_mixed  # a column of numbers, but with gaps
+    assert not Encoder.fit(table_of(write(column(["1", "2", "3"])))).is_mixed
+
+
+@pytest.mark.parametrize("use", ["one-hot", "ordinal"])
+def test_a_stored_column_of_categories_has_some(write, use):
+    encoder = Encoder.fit(table_of(write(column(["a", "b", "a"]))), ordinal="a" if use == "ordinal" else ())
+    plain = encoder.plain()
+    assert plain[0]["use"] == use
+    with pytest.raises(InputError, match="column 'a': expected one as it was stored"):
+        Encoder.from_plain([{**plain[0], "categories": ()}], encoder.arrays())
