@@ -70,6 +70,8 @@ def _train(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         for where in ("those before this step", "those of the beginning of the epoch"):
             message = message.replace(f"the weights are {where}", job.kept())
         raise NumericalError(message) from None
+    except KeyboardInterrupt:  # a second one: what there is to go on with is that of the last epoch
+        stopped = "interrupted"
     except Terminated:
         stopped, code = "interrupted", TERMINATED
     if stopped == "interrupted":

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp.errors import StorageError
+from gpubp.host_memory import free_memory
 
 from ._files import open_regular
 from ._format import (
@@ -24,6 +25,8 @@ from ._format import (
     place_of_digest,
 )
 from ._paths import PathLike, failed, show
+
+_SMALL = 64 << 20  # bytes that are read without asking whether there is room
 
 
 class _Bad(Exception):
@@ -99,6 +102,13 @@ def _check_header(header: dict[str, Any], data_bytes: int) -> tuple[dict[str, An
     return entries, metadata
 
 
+def _check_room(size: int) -> None:
+    """MemoryError where a file is larger than the free memory: it may be sparse, and Linux promises what it lacks."""
+    free = free_memory() if size > _SMALL else None
+    if free is not None and size > free:
+        raise MemoryError
+
+
 def _read_tensor(file: io.BufferedReader, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     """The next tensor of the file, whose bytes are those of the array as it is."""
     a = np.empty(shape, dtype)
@@ -140,6 +150,7 @@ def load_tensors(path: PathLike, *, sealed: bool = False) -> tuple[dict[str, Arr
         try:
             header, raw = _read_header(file, size)
             entries, metadata = _check_header(header, size - len(raw))
+            _check_room(size)
             order = sorted(
                 entries, key=lambda name: entries[name][2:]
             )  # without gaps: one read after the other
@@ -151,8 +162,10 @@ def load_tensors(path: PathLike, *, sealed: bool = False) -> tuple[dict[str, Arr
         except _Bad as bad:
             raise StorageError(f"{show(p)}: {bad}; the file is damaged or not a safetensors file") from None
         except MemoryError as error:
+            free = free_memory()
             raise StorageError(
-                f"{show(p)}: expected room for {size} bytes in memory; got less; close other programs"
+                f"{show(p)}: expected {size:,} free bytes of memory; got {'less' if free is None else f'{free:,}'}; "
+                "end other programs, or load it on a larger machine"
             ) from error
         except OSError as error:
             raise failed("read", p, error) from error

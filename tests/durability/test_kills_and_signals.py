@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpubp.cli import main
+from gpubp.cli.job import Job
+from gpubp.cli.terminated import Terminated
 from gpubp.storage import load_tensors
 
 HERE = Path(__file__).parent
@@ -95,3 +98,17 @@ def test_a_signal_ends_the_batch_and_the_run_goes_on_with_the_next(tmp_path, tab
     inside = sum(one["inside"] for one in found)
     print(f"\n{count} of {count} resumable, {inside} inside an epoch, exit {code}")
     assert inside
+
+
+@pytest.mark.parametrize(("second", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_a_second_signal_too_leaves_word_of_what_is_kept(tmp_path, table, monkeypatch, capsys, second, code):
+    def fit(*_, **__):
+        raise second
+
+    monkeypatch.setattr(Job, "fit", fit)
+    folder = tmp_path / "run"
+    assert main(["train", table(40), "--out", str(folder), "--hidden", "4", "--quiet"]) == code
+    assert capsys.readouterr().err.splitlines() == [
+        f"gpubp: interrupted in epoch 1: {folder} keeps the weights of epoch 0",
+        f"go on with: gpubp train {tmp_path / 'table.csv'} --out {folder} --resume",
+    ]

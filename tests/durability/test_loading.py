@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from gpubp.errors import StorageError
+from gpubp.storage import _load, load_tensors
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
@@ -209,3 +212,23 @@ def test_damaged_files_are_read_or_refused_by_our_own_errors_alone(target, tmp_p
         assert found["peak_mib"] < 512
         if times(0, 1):
             print(f"\n{json.dumps(found)}")
+
+
+def test_a_sparse_file_larger_than_the_free_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    """A hole takes no disk; each tensor alone would fit, and Linux promises them all."""
+    path, each = tmp_path / "t.safetensors", 40 << 20
+    header = json.dumps(
+        {
+            f"t{k}": {"dtype": "U8", "shape": [each], "data_offsets": [k * each, (k + 1) * each]}
+            for k in range(3)
+        }
+    ).encode()
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + 3 * each)
+    monkeypatch.setattr(_load, "free_memory", lambda: 100 << 20)
+    monkeypatch.setattr(_load, "_read_tensor", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(
+        StorageError, match=r"expected 125,\d{3},\d{3} free bytes of memory; got 104,857,600; end"
+    ):
+        load_tensors(path)
