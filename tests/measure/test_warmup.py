@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import gpubp
-from gpubp.backend import cpu, get_backend
+from gpubp.backend import get_backend
+from gpubp.backend.cpu import launches, products
 from gpubp.errors import ConfigError
 from gpubp.kernels import compile as compiler
 from gpubp.kernels.activations import ACTIVATIONS
@@ -23,14 +24,15 @@ from gpubp.optimizers import OPTIMIZERS
 def asked(monkeypatch):
     """Every kernel that the CPU asks for."""
     found = set()
-    original = cpu.cpu_kernel
+    original = launches.cpu_kernel
 
     def cpu_kernel(factory, dtype, *scalars, **options):
         names = (getattr(scalar, "__name__", str(scalar)) for scalar in scalars)
         found.add((factory.__name__, np.dtype(dtype).name, *names, *options.items()))
         return original(factory, dtype, *scalars, **options)
 
-    monkeypatch.setattr(cpu, "cpu_kernel", cpu_kernel)
+    for file in (launches, products):
+        monkeypatch.setattr(file, "cpu_kernel", cpu_kernel)
     return found
 
 
