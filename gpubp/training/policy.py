@@ -65,7 +65,9 @@ class Policy:
         self.good = ops.empty(net.flat.shape, net.dtype)  # the weights before the epoch
         slots = trainer.slots if self.name == ROLLBACK else ()
         self._slots = [ops.empty(slot.shape, slot.dtype) for slot in slots]
-        self._counts = (0, 0)
+        self._counts = ops.copy(
+            trainer.state.counters
+        )  # before the epoch; where they are, so that nothing waits
         self._rollbacks = 0
         self.skipped = 0  # batches of this epoch
 
@@ -80,17 +82,18 @@ class Policy:
         begun = (trainer.net.flat, *trainer.slots) if at is None else at.begun
         for copy, values in zip((self.good, *self._slots), begun, strict=False):
             write(copy, values)
-        self._counts = trainer.counter(STEP), trainer.counter(SKIPPED)
+        write(self._counts, trainer.state.counters)
         self.skipped = 0
         if at is not None:
-            self._counts = self._counts[0] - at.steps, at.overflowed
+            for which, count in ((STEP, trainer.steps - at.steps), (SKIPPED, at.overflowed)):
+                write(self._counts[which : which + 1], [count])
             self.skipped, self._rollbacks = at.skipped, at.rollbacks
 
     def so_far(self) -> dict[str, Any]:
         """What a position keeps of this epoch."""
         ops = self.trainer.net.backend
         return {
-            "overflowed": self._counts[1],
+            "overflowed": int(ops.to_host(self._counts)[SKIPPED]),
             "skipped": self.skipped,
             "rollbacks": self._rollbacks,
             "begun": tuple(np.array(ops.to_host(copy)) for copy in (self.good, *self._slots)),
@@ -125,8 +128,8 @@ class Policy:
         trainer.net.store()
         for copy, slot in zip(self._slots, trainer.slots, strict=True):
             ops.write(slot, copy)
-        for which, count in zip((STEP, SKIPPED), self._counts, strict=True):
-            ops.write(trainer.state.counters[which : which + 1], [count])
+        for which in (STEP, SKIPPED):
+            ops.write(trainer.state.counters[which : which + 1], self._counts[which : which + 1])
         self._rollbacks += 1
         if self._rollbacks > MOST_ROLLBACKS:
             raise NumericalError(
