@@ -87,6 +87,12 @@ def unknown_name(what: str, name: object, valid: Iterable[str]) -> ConfigError:
     return ConfigError(f"unknown {what}: expected one of {', '.join(names)}; got {name!r}; {hint}")
 
 
+def plain_function(what: str, given: object) -> ConfigError:
+    """The error for a Python function where `gpubp.<what>(function)` is wanted."""
+    made = f"gpubp.{what}(f)"
+    return ConfigError(f"unknown {what}: expected a name or what {made} gives; got {given!r:.80}; use {made}")
+
+
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The valid name that is most like `name`, whatever its case; None where nothing is close.
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gpubp.errors import ConfigError, unknown_name
+from gpubp.errors import plain_function, unknown_name
 from gpubp.kernels import mathematics as m
 from gpubp.kernels.gates import d_gelu, d_gelu_tanh, d_mish, d_silu, gelu, gelu_tanh, mish, silu
 from gpubp.kernels.mathematics import clamp, inlined
@@ -270,10 +270,7 @@ def activation(name: str | Activation) -> Activation:
     if isinstance(name, Activation):
         return name
     if callable(name):
-        raise ConfigError(
-            f"unknown activation: expected a name or what gpubp.activation(f) gives; "
-            f"got {name!r:.80}; use gpubp.activation(f)"
-        )
+        raise plain_function("activation", name)
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise unknown_name("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]

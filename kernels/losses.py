@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gpubp.errors import ConfigError, unknown_name
+from gpubp.errors import plain_function, unknown_name
 
 from .mathematics import exp, expm1, inlined, log1p, sigmoid
 
@@ -178,9 +178,7 @@ def loss(name: str | Loss) -> Loss:
     if isinstance(name, Loss):
         return name
     if callable(name):
-        raise ConfigError(
-            f"unknown loss: expected a name or what gpubp.loss(f) gives; got {name!r:.80}; use gpubp.loss(f)"
-        )
+        raise plain_function("loss", name)
     if not isinstance(name, str) or name not in LOSSES:
         raise unknown_name("loss", name, LOSSES)
     return LOSSES[name]

@@ -40,9 +40,8 @@ class GemmPointers:
     library: str
     set_threads: Callable[[int], None] | None = None
     get_threads: Callable[[], int] | None = None
-    take_buffer: Callable[[int], int] | None = (
-        None  # of OpenBLAS: a buffer, as each product under way has one
-    )
+    # of OpenBLAS: a buffer, as each product under way has one
+    take_buffer: Callable[[int], int] | None = None
     free_buffer: Callable[[int], None] | None = None
 
     @property

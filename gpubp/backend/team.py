@@ -60,8 +60,7 @@ class Team:
             self._cells[cell] = _address(getattr(ctypes.pythonapi, f"PyThread_{name}_lock"))
         serve = replay.compiled("serve")
         for member in range(1, size):
-            lock = _closed_lock()
-            self._cells[layout.MEMBERS + layout.LINE * member + layout.LOCK] = lock
+            self._cells[layout.MEMBERS + layout.LINE * member + layout.LOCK] = _closed_lock()
             arguments = (member, self.address)
             try:
                 threading.Thread(target=serve, args=arguments, name=f"gpubp-{member}", daemon=True).start()

@@ -199,7 +199,12 @@ def load_run_to_go_on(run: str | Path, device: str | None = None) -> tuple[Path,
     except StorageError as error:
         if not previous.is_file() or isinstance(error.__cause__, (OSError, MemoryError)):
             raise
-        _, trainer, found = load_run(previous, device)
+        try:
+            _, trainer, found = load_run(previous, device)
+        except StorageError as second:
+            raise StorageError(
+                f"{error}, which cannot be read either ({one_line(second)}); put a copy of either back, or train anew"
+            ) from second.__cause__
         warnings.warn(f"{error}; going on from there, after epoch {trainer.epoch}", stacklevel=2)
         return path, trainer, found
 

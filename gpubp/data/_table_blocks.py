@@ -143,9 +143,8 @@ def stream_parquet(path: Path, choose: Choose) -> Group:
     """`read_parquet`, but for the features, which stay in the file. Targets and ids are held."""
     with opened(path, choose) as (file, header, choice):
         beside = choice._replace(features=[])
-        check_room(
-            path, max(decoded_bytes(file, header, beside), 8 * file.metadata.num_rows)
-        )  # or one whole column
+        one_column = 8 * file.metadata.num_rows
+        check_room(path, max(decoded_bytes(file, header, beside), one_column))
         group = group_of(path, file.read(columns=needed(header, beside)), header, beside)
     names = [header[i] for i in choice.features]
     table = TableBlocks(RowGroups(path), names, dict(choice.kinds), as_trained=choice.as_trained)

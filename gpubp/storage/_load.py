@@ -151,9 +151,7 @@ def load_tensors(path: PathLike, *, sealed: bool = False) -> tuple[dict[str, Arr
             header, raw = _read_header(file, size)
             entries, metadata = _check_header(header, size - len(raw))
             _check_room(size)
-            order = sorted(
-                entries, key=lambda name: entries[name][2:]
-            )  # without gaps: one read after the other
+            order = sorted(entries, key=lambda name: entries[name][2:])  # without gaps: read one by one
             found = {name: _read_tensor(file, name, *entries[name][:2]) for name in order}
             _check_digest(metadata.pop(DIGEST, None), raw, list(found.values()), sealed)
             tensors = {

@@ -38,9 +38,8 @@ def new_run_directory(path: PathLike) -> Path:
             sync_folder(folder.parent)  # a checkpoint is worth as much as the names of the folders above it
     except OSError as error:
         raise failed("create run directory", p, error) from error
-    if found := [
-        name for name in _listing(p) if not fnmatch(name, TEMPORARY.format("*"))
-    ]:  # of a killed process
+    # what a killed process left half written is nothing
+    if found := [name for name in _listing(p) if not fnmatch(name, TEMPORARY.format("*"))]:
         got = f"{len(found)} entries such as {show(found[-1])}"
         raise StorageError(
             f"run directory {show(p)}: expected none or an empty one; got {got}; choose another name"

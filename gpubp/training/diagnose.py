@@ -52,9 +52,8 @@ def look(trainer: Trainer, step: Step, good: Array | None = None) -> Finding | N
     ops.write(trainer.state.counters[STOPPED : STOPPED + 1], [0])
     seen = _in_buffers(trainer, step)  # before they are computed again
     where = first_not_finite(trainer, step.x, step.y, step.w) or _beyond(trainer) or seen
-    where = (
-        where or "a batch before the last one, which was not kept"
-    )  # a GPU had been given more steps by then
+    # where nothing is found, a GPU had been given more steps by then
+    where = where or "a batch before the last one, which was not kept"
     lost, kept = not ops.all_finite(net.flat), "the weights are those before this step"
     if lost:
         kept = "the weights are lost, an earlier update overflowed: load others"

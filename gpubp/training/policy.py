@@ -65,9 +65,7 @@ class Policy:
         self.good = ops.empty(net.flat.shape, net.dtype)  # the weights before the epoch
         slots = trainer.slots if self.name == ROLLBACK else ()
         self._slots = [ops.empty(slot.shape, slot.dtype) for slot in slots]
-        self._counts = ops.copy(
-            trainer.state.counters
-        )  # before the epoch; where they are, so that nothing waits
+        self._counts = ops.copy(trainer.state.counters)  # before the epoch; on the device: nothing waits
         self._rollbacks = 0
         self.skipped = 0  # batches of this epoch
 

@@ -36,6 +36,14 @@ def test_help_imports_nothing_heavy(arguments, tmp_path):
     assert done.stdout.splitlines()[-1] == f"loaded [] {2 if 'digits' in arguments else 0}"
 
 
+@pytest.mark.parametrize("threads", ["0", "-2"])
+def test_a_number_of_threads_that_numba_does_not_take_is_one_line(threads, tmp_path):
+    process = start("info", cwd=tmp_path, env={**os.environ, "NUMBA_NUM_THREADS": threads})
+    _, err = process.communicate(timeout=60)
+    expected = f"expected at least one thread; got {threads}; set another number, or unset it"
+    assert (process.returncode, err) == (1, f"gpubp: error: NUMBA_NUM_THREADS: {expected}\n")
+
+
 @posix
 def test_ctrl_c_keeps_the_last_epoch_and_the_run_can_go_on(flowers_csv, tmp_path):
     process = start("train", flowers_csv, "--epochs", 100000, "--out", "r", cwd=tmp_path)

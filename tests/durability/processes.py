@@ -1,4 +1,4 @@
-"""Scripts of this folder in processes of their own: what they do to a process stays there."""
+"""Scripts of this folder in processes of their own, where what they do to a process stays; and a run to begin with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from gpubp.cli import main
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -30,3 +32,11 @@ def run(script: str, *arguments: object, timeout: float = 170, **variables: str)
     assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout[-500:]}\n{done.stderr[-2000:]}"
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def train_with_the_command_line(folder: Path, data: Path, hidden: int) -> Path:
+    """The run of `gpubp train` with one hidden layer for one epoch, in this process."""
+    run_directory = folder / "run"
+    options = f"--hidden {hidden} --epochs 1 --seed 0 -q --device cpu".split()
+    assert main(["train", str(data), *options, "--out", str(run_directory)]) == 0
+    return run_directory

@@ -247,9 +247,11 @@ def test_where_both_are_damaged_there_is_one_line(run, capsys):
     damage(checkpoint_path(folder))
     damage(previous_path(checkpoint_path(folder)))
     assert main(resume) == 1
-    assert capsys.readouterr().err.startswith(
-        "gpubp: error: r/model.previous.safetensors: expected tensors and"
-    )
+    err = capsys.readouterr().err
+    assert err.startswith("gpubp: error: r/model.safetensors: expected tensors and")
+    assert "r/model.previous.safetensors, which cannot be read either (" in err
+    assert err.endswith("; put a copy of either back, or train anew\n")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("why", [PermissionError(13, "Permission denied"), MemoryError()])

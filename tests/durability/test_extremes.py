@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from processes import train_with_the_command_line
 
 import gpubp
 from gpubp import Network, Trainer
@@ -196,22 +197,9 @@ def test_probabilities_of_huge_logits_add_up(tmp_path, capsys):
     assert (model.classes_[p.argmax(axis=1)] == model.predict(far)).all()
     np.savez(tmp_path / "d.npz", x=x, y=y)
     np.savez(tmp_path / "far.npz", x=far)
-    args = [
-        "--hidden",
-        "8",
-        "--epochs",
-        "1",
-        "--seed",
-        "0",
-        "-q",
-        "--device",
-        "cpu",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    assert main(["train", str(tmp_path / "d.npz"), *args]) == 0
+    run = train_with_the_command_line(tmp_path, tmp_path / "d.npz", 8)
     capsys.readouterr()
-    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "far.npz")]) == 0
+    assert main(["predict", str(run), str(tmp_path / "far.npz")]) == 0
     lines = capsys.readouterr().out.splitlines()[1:]
     shares = np.array([[float(cell) for cell in line.split(",")[2:]] for line in lines])
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
@@ -251,20 +239,7 @@ def test_estimators_and_the_command_line_take_65536_columns(tmp_path, capsys):
     assert model.predict(x).shape == (24,)
     np.savez(tmp_path / "d.npz", x=x, y=y)
     np.savez(tmp_path / "x.npz", x=x[:3])
-    args = [
-        "--hidden",
-        "2",
-        "--epochs",
-        "1",
-        "--seed",
-        "0",
-        "-q",
-        "--device",
-        "cpu",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    assert main(["train", str(tmp_path / "d.npz"), *args]) == 0
+    run = train_with_the_command_line(tmp_path, tmp_path / "d.npz", 2)
     capsys.readouterr()
-    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "x.npz")]) == 0
+    assert main(["predict", str(run), str(tmp_path / "x.npz")]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4

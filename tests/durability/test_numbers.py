@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from numba import int64
+from processes import train_with_the_command_line
 
 import gpubp
 from gpubp import Network, Trainer
@@ -269,24 +270,11 @@ def test_predictions_that_are_not_finite_are_no_predictions(tmp_path, capsys):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((32, 12))
     np.savez(tmp_path / "d.npz", x=x, y=x.sum(axis=1))
-    args = [
-        "--hidden",
-        "4",
-        "--epochs",
-        "1",
-        "--seed",
-        "0",
-        "-q",
-        "--device",
-        "cpu",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    assert main(["train", str(tmp_path / "d.npz"), *args]) == 0
+    run = train_with_the_command_line(tmp_path, tmp_path / "d.npz", 4)
     x[5] = x[7] = 1.5e38
     np.savez(tmp_path / "huge.npz", x=x)
     capsys.readouterr()
-    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "huge.npz")]) == 1
+    assert main(["predict", str(run), str(tmp_path / "huge.npz")]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert (

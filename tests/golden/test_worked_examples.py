@@ -191,9 +191,8 @@ class Example:
         W2 -= self.case["lr"] * W2_slope
         hidden.net.load_parameters({"0.W": W1, "0.b": net.parameters()["0.b"]})
         h = hidden.net.forward(self.x)
-        W1 -= (
-            self.case["lr"] * hidden(self.x, h - upstream @ W2.T, "half_sse")["0.W"]
-        )  # dE/dh = upstream W2^T
+        target = h - upstream @ W2.T  # of which half_sse has dE/dh = upstream W2^T
+        W1 -= self.case["lr"] * hidden(self.x, target, "half_sse")["0.W"]
 
 
 class Slopes:

@@ -1,5 +1,9 @@
 """Products without BLAS: against float64, over every shape of edge, and nothing but C is touched."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,8 +26,8 @@ def guarded(shape, dtype, fill=np.nan):
     return block, block[GUARD : GUARD + size].reshape(shape)
 
 
-def multiply(a, b, transpose_a, transpose_b, pieces=(1, 1), team=1):
-    """C by the kernel, from operands as stored; the blocks around C and the scratch beside it."""
+def multiply(a, b, transpose_a, transpose_b, pieces=(1, 1), team=1, used=None):
+    """C by the kernel, from operands as stored; `used` takes which pieces wrote into their scratch."""
     m, k = a.shape[::-1] if transpose_a else a.shape
     n = b.shape[0] if transpose_b else b.shape[1]
     blocks = [guarded(x.shape, x.dtype) for x in (a, b)]
@@ -40,6 +44,8 @@ def multiply(a, b, transpose_a, transpose_b, pieces=(1, 1), team=1):
     for edges in (block, around):
         assert (edges[:GUARD] == 7).all()
         assert (edges[-GUARD:] == 7).all()
+    if used is not None:
+        used.extend(scratch.any(axis=1).tolist())
     return c
 
 
@@ -77,6 +83,22 @@ def test_bits_do_not_depend_on_pieces_or_members(m, k, n, transpose_a, transpose
     for team in (1, 2):
         cut = multiply(a, b, transpose_a, transpose_b, (down, across), team)
         np.testing.assert_array_equal(whole, cut, strict=True)
+
+
+def test_each_piece_has_scratch_of_its_own():
+    """Two members that shared it would be wrong only now and then."""
+    a, b = operands(64, 20, 32, 0, 1, np.float32)
+    used: list[bool] = []
+    multiply(a, b, 0, 1, (2, 2), used=used)
+    assert used == [True] * 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a page that may not be read is made as Linux does it")
+def test_nothing_behind_an_operand_is_read():
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("run_guarded_products.py")], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "256 products\n"), done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
 import sys
@@ -52,13 +51,13 @@ class CpuArrays(Backend):
         Before a large block is taken, free memory is looked at: systems promise more than they have, and end the
         process when it is used. Where it does not suffice, what waits for the garbage collector is freed first.
         """
-        for prepare in (int, gc.collect):
-            prepare()
-            free = free_memory() if nbytes >= _LARGE else None
-            if nbytes <= sys.maxsize and (free is None or nbytes <= free):
-                with contextlib.suppress(MemoryError):
-                    return np.empty(nbytes, np.uint8)
-        raise shortage(nbytes, self._allocated)
+        block = _taken(nbytes)
+        if block is None:
+            gc.collect()
+            block = _taken(nbytes)
+        if block is None:
+            raise shortage(nbytes, self._allocated)
+        return block
 
     def _freed(self, size: int) -> None:
         with self._accounting:
@@ -90,3 +89,14 @@ class CpuArrays(Backend):
 
     def memory(self) -> Memory:
         return Memory(self._allocated, self._peak)
+
+
+def _taken(nbytes: int) -> Array | None:
+    """So many bytes, if there is room for them."""
+    free = free_memory() if nbytes >= _LARGE else None
+    if nbytes > sys.maxsize or (free is not None and nbytes > free):
+        return None
+    try:
+        return np.empty(nbytes, np.uint8)
+    except MemoryError:
+        return None
