@@ -78,6 +78,19 @@ def test_errors_of_memory_are_told_and_keep_nothing_alive():
         assert seen.pop()() is None, kept
 
 
+def test_the_error_on_the_way_to_an_error_of_memory_is_let_go_too():
+    @host_memory.lets_go
+    def fails():
+        try:
+            raise KeyError
+        except KeyError:
+            raise host_memory.shortage(5)  # noqa: B904
+
+    with pytest.raises(DeviceMemoryError) as raised:
+        fails()
+    assert raised.value.__context__ is None
+
+
 def test_a_large_array_is_refused_before_the_system_ends_the_process(monkeypatch):
     backend = get_backend("cpu")
     monkeypatch.setattr(arrays, "free_memory", lambda: 100 * 2**20)

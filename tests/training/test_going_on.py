@@ -9,6 +9,7 @@ import scipy.sparse
 from gpubp import Dense, Dropout, Network, Trainer
 from gpubp.data import blocks
 from gpubp.data.blockwise import Blocks, Part
+from gpubp.errors import NumericalError
 from gpubp.training import epochs as loop
 from gpubp.training.step import Step
 
@@ -63,6 +64,35 @@ def test_after_a_batch_that_was_left_out(tmp_path, monkeypatch):
     resumed.fit(x, X[:, :3], epochs=1, **options)
     assert resumed.net.flat.tobytes() == whole.net.flat.tobytes()
     assert (resumed.history["loss"], resumed.history["skipped"]) == (whole.history["loss"], [1])
+
+
+def test_a_rollback_after_going_on_ends_at_the_beginning_of_the_epoch(tmp_path, monkeypatch):
+    x = X.copy()
+    x[30] = 1e30
+    run = Step.run
+
+    def press(step, times):
+        run(step, times)
+        signal.raise_signal(signal.SIGINT)
+
+    cut = Trainer(Network([4, 3], device="cpu", seed=0), "half_sse", "adam", on_nan="rollback", seed=1)
+    options = {"epochs": 1, "batch_size": 4, "shuffle": False}
+    before = cut.net.flat.tobytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "run", press)
+        patch.setattr(loop, "CHUNK_SECONDS", 1e-9)
+        cut.fit(x, X[:, :3], **options)
+    assert cut.steps == 1
+    cut.save(tmp_path / "t.safetensors")
+    resumed = Trainer.load(tmp_path / "t.safetensors", "cpu")
+    with (
+        pytest.warns(RuntimeWarning, match="rolled back"),
+        pytest.raises(NumericalError, match="8 rollbacks"),
+    ):
+        resumed.fit(x, X[:, :3], **options)
+    assert resumed.steps == 0
+    assert resumed.net.flat.tobytes() == before
+    assert not any(slot.any() for slot in resumed.slots)
 
 
 def trainer_of():
