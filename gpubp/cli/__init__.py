@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gpubp.errors import ConfigError, GpubpError
+from gpubp.errors import GpubpError
 
 from .arguments import COMMANDS
 from .parser import parse
@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
             if arguments.command != "predict":  # whose lines are data, and no other data may take their place
                 _escape(sys.stdout)
-            _check_threads()
+            if wrong := _wrong_threads():
+                return _fail(wrong)
             module = importlib.import_module(f"{__name__}.{COMMANDS[arguments.command].module}")
             code = int(getattr(module, arguments.command)(arguments))
             sys.stdout.flush()
@@ -69,17 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(str(told(error)))
 
 
-def _check_threads() -> None:
-    """ConfigError for a number of threads at which Numba cannot even be imported."""
+def _wrong_threads() -> str | None:
+    """What is wrong with a number of threads at which Numba cannot even be imported."""
     given = os.environ.get("NUMBA_NUM_THREADS", "")
     try:
         refused = int(given) < 1
     except ValueError:  # of what is no number Numba itself says that it is left aside
-        return
-    if refused:
-        raise ConfigError(
-            f"NUMBA_NUM_THREADS: expected at least one thread; got {given}; set another number, or unset it"
-        )
+        return None
+    cure = "set another number, or unset it"
+    return f"NUMBA_NUM_THREADS: expected at least one thread; got {given}; {cure}" if refused else None
 
 
 def _fail(message: str, code: int = FAILED) -> int:

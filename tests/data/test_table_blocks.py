@@ -165,6 +165,18 @@ def test_it_is_read_where_its_numbers_are_large(write, monkeypatch):
     assert not isinstance(load(path).x, Blocks)
 
 
+def test_one_column_must_fit_in_memory(write, monkeypatch):
+    path = write({"a": [1.0] * 100, "b": [2.0] * 100})
+    monkeypatch.setattr("gpubp.data._packed.SMALL", 0)
+    for free, fits in ((800, True), (799, False)):
+        monkeypatch.setattr("gpubp.data._packed.free_memory", lambda free=free: free)
+        if fits:
+            load_rows(path, stream=True)
+        else:
+            with pytest.raises(DataError, match="fits the 0 MiB of free memory"):
+                load_rows(path, stream=True)
+
+
 # ---- bad input -----------------------------------------------------------------------------------------
 
 
