@@ -2,16 +2,24 @@
 
 from numba import float64, int64
 
+from .prefetch import LINE, prefetch
 from .replay import CURSOR, INPUT_NOT_FINITE, STEP, STOPPED
 from .rows import matrix, read_row, vector
 from .team import barrier, granule, share_rows
+
+AHEAD = (
+    16 * 1024
+)  # bytes of a batch that are fetched a step ahead: of a larger one they would push out the weights
 
 
 def gather(real):
     """out[i] = source[order[cursor + i]]: the rows of the next batch.
 
-    Operands: source (examples, n), order (examples,) int64, out (batch, n) written, counters.
+    Operands: source (examples, n), order (examples,) int64, out (batch, n) written, counters. The rows of the batch
+    behind it, where they are few, are called into the cache meanwhile: they lie anywhere, and a step of a small network
+    takes not much longer than to wait for them.
     """
+    size = real.bitwidth // 8
 
     def kernel(address, me, team):
         row = read_row(address)
@@ -23,6 +31,14 @@ def gather(real):
             example = order[first + i]
             for j in range(out.shape[1]):
                 out[i, j] = source[example, j]
+        width = size * out.shape[1]
+        if out.shape[0] * width > AHEAD:
+            return
+        following = first + out.shape[0]
+        for i in range(start, min(stop, order.shape[0] - following)):
+            begin = row[1] + width * order[following + i]
+            for line in range(0, width, LINE):
+                prefetch(begin + line)
 
     return kernel
 
