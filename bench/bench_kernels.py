@@ -12,7 +12,7 @@ LAYERS = ((32, 32), (32, 64), (128, 128), (128, 512), (256, 1024), (1024, 2048),
 OUTPUTS = ((32, 10), (128, 10), (1024, 10), (4096, 7))
 PARAMETERS = (8_970, 101_770, 669_706, 2_913_290)  # 64-64-64-10, 784-128-10, 784-512x2-10, 784-1024x3-10
 INPUTS = ((32, 64), (128, 784), (1024, 784), (4096, 54))
-RULES = ("plain_sgd", "sgd", "adam", "adamw", "rmsprop", "adagrad")
+RULES = ("plain_sgd", "sgd", "adam", "adamw", "rmsprop", "adagrad", "lion")
 
 
 def _run(room: str, name: str, shape: tuple[int, ...], dtype: str, *fixtures: Any) -> None:

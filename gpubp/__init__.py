@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .optimizers import Adagrad as Adagrad
     from .optimizers import Adam as Adam
     from .optimizers import AdamW as AdamW
+    from .optimizers import Lion as Lion
     from .optimizers import RMSprop as RMSprop
     from .training import EarlyStopping as EarlyStopping
     from .training import History as History
@@ -59,7 +60,7 @@ _ROOMS = {
     "gradcheck": ("gradcheck",),
     "layers": ("Dense", "Dropout"),
     "network": ("Network",),
-    "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "RMSprop"),
+    "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Lion", "RMSprop"),
     "training": ("EarlyStopping", "History", "TensorBoard", "Trainer"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}

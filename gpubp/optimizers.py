@@ -46,6 +46,15 @@ class Optimizer:
         if not isinstance(value, bool):
             raise InputError(f"{type(self).__name__}: {name}: expected True or False; got {value!r}")
 
+    def _check_betas(self) -> None:
+        """InputError unless `betas` are two numbers in [0, 1); makes them a tuple of floats."""
+        betas = getattr(self, "betas", None)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise InputError(f"{type(self).__name__}: betas: expected two numbers; got {betas!r}")
+        for beta in betas:
+            self._check("betas", beta, 0, 1)
+        object.__setattr__(self, "betas", tuple(float(beta) for beta in betas))
+
     @property
     def rule(self) -> Rule:
         """The update rule in kernels/optimizers.py."""
@@ -111,11 +120,7 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
-            raise InputError(f"{type(self).__name__}: betas: expected two numbers; got {self.betas!r}")
-        for beta in self.betas:
-            self._check("betas", beta, 0, 1)
-        object.__setattr__(self, "betas", tuple(float(beta) for beta in self.betas))
+        self._check_betas()
         self._check("eps", self.eps, _LEAST_EPS, math.inf)
         self._check_flag("epsilon_hat")
 
@@ -173,12 +178,36 @@ class Adagrad(Optimizer):
         self._check("eps", self.eps, _LEAST_EPS, math.inf)
 
 
+@dataclass(frozen=True)
+class Lion(Optimizer):
+    """p -= lr decay p;  p -= lr sign(b1 m + (1-b1) g);  m = b2 m + (1-b2) g, where sign(0) = 0.
+
+    Every parameter moves by lr in each step, so lr is to be 3 to 10 times smaller than Adam's, and the decoupled
+    weight_decay as much larger. Half of Adam's state.
+
+    Source: Chen et al. 2023, arXiv:2302.06675, algorithm 2.
+    """
+
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    _rule: ClassVar[str] = "lion"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_betas()
+
+    def hyper(self) -> list[float]:
+        """What the rule reads: learning rate, gradient factor, weight decay, b1, b2."""
+        return [self.lr, 1.0, self.weight_decay, *self.betas]
+
+
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": SGD,
     "adam": Adam,
     "adamw": AdamW,
     "rmsprop": RMSprop,
     "adagrad": Adagrad,
+    "lion": Lion,
 }
 _NAMES = {kind: name for name, kind in OPTIMIZERS.items()}
 

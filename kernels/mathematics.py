@@ -50,6 +50,12 @@ def clamp(z, bound):
     return low if y < low else y
 
 
+@inlined
+def sign(z):
+    """1, 0 or -1, in the type of z; 0 for NaN."""
+    return type(z)(z > 0) - type(z)(z < 0)
+
+
 # ---- exp and its kin -------------------------------------------------------------------------------------
 
 

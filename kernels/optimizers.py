@@ -11,7 +11,7 @@ from typing import Any
 
 from numba import float64, int64
 
-from .mathematics import inlined
+from .mathematics import inlined, sign
 from .replay import GRADIENT_NOT_FINITE, SKIPPED, STEP, STOPPED
 from .rows import read_row, vector
 from .team import barrier, share
@@ -107,6 +107,20 @@ def adagrad(p, g, v, s1, c):
     return p - lr * g / (math.sqrt(v) + eps), v, s1
 
 
+@inlined
+def lion_coefficients(real, hyper, t):
+    # lr, what weight decay takes of p, 1 - beta1, 1 - beta2
+    return real(hyper[LR]), real(hyper[LR] * hyper[2]), real(1 - hyper[3]), real(1 - hyper[4]), real(0)
+
+
+@inlined
+def lion(p, g, m, s1, c):
+    lr, decay, of_step, of_average, _ = c
+    direction = m + of_step * (g - m)
+    p = p - decay * p - lr * sign(direction)
+    return p, m + of_average * (g - m), s1
+
+
 @dataclass(frozen=True)
 class Rule:
     """An update rule: how many slots per parameter it keeps, its coefficients once a step, its scalar step."""
@@ -123,6 +137,7 @@ RULES = {
     "adamw": Rule(2, adam_coefficients, adamw),
     "rmsprop": Rule(1, rmsprop_coefficients, rmsprop),
     "adagrad": Rule(1, adagrad_coefficients, adagrad),
+    "lion": Rule(1, lion_coefficients, lion),
 }
 
 

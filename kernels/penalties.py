@@ -3,7 +3,7 @@
 from numba import float64, int64
 
 from .losses import LOSS, PENALTY_SUM, WEIGHT
-from .mathematics import inlined
+from .mathematics import inlined, sign
 from .optimizers import BLOCK
 from .replay import STOPPED
 from .rows import read_row, vector
@@ -17,7 +17,7 @@ def penalty_of(w, l1, half_l2):
 
 @inlined
 def d_penalty_of(w, l1, l2):
-    return l1 * (type(w)(w > 0) - type(w)(w < 0)) + l2 * w
+    return l1 * sign(w) + l2 * w
 
 
 @inlined

@@ -12,7 +12,7 @@ import gpubp
 from gpubp import optimizers
 from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.optimizers import RULES
-from gpubp.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop, from_config, optimizer
+from gpubp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop, from_config, optimizer
 
 STEPS, BATCH, WIDTHS = 200, 16, [5, 8, 6, 3]
 
@@ -105,8 +105,9 @@ def test_penalties_as_pytorch_differentiates_them(torch, l1, l2):
 
 
 def test_every_method_stands_in_the_parity_table():
-    assert {type(method) for method, *_ in CASES.values()} == set(optimizers.OPTIMIZERS.values())
-    assert {id(method.rule) for method, *_ in CASES.values()} == {id(rule) for rule in RULES.values()}
+    methods = [method for method, *_ in [*CASES.values(), *OTHER_FORMS.values()]]
+    assert {type(method) for method in methods} == set(optimizers.OPTIMIZERS.values())
+    assert {id(method.rule) for method in methods} == {id(rule) for rule in RULES.values()}
 
 
 # ---- the forms that scikit-learn has -------------------------------------------------------------------
@@ -124,8 +125,15 @@ def adam_with_epsilon_hat(p, g, slots, lr, t, decay=0.0):
     return p - lr * decay * p - rate * slots[0] / (np.sqrt(slots[1]) + 1e-3)
 
 
+def lion(p, g, slots, lr, t):
+    p = p - lr * (np.sign(0.9 * slots[0] + 0.1 * g) + 0.3 * p)
+    slots[0] = 0.99 * slots[0] + 0.01 * g
+    return p
+
+
 BETAS = {"betas": (0.8, 0.99), "eps": 1e-3}
-OTHER_FORMS = {
+OTHER_FORMS = {  # and one that PyTorch does not have
+    "lion": (Lion(1e-3, weight_decay=0.3), lion),
     "sgd": (SGD(0.02, momentum=0.9, step_velocity=True), lambda *a: sgd_of_steps(*a, nesterov=False)),
     "nesterov": (
         SGD(0.02, momentum=0.9, nesterov=True, step_velocity=True),
@@ -181,6 +189,7 @@ def test_by_name_with_pytorchs_defaults():
     assert optimizer("sgd", lr=0.1, momentum=0.9) == SGD(0.1, momentum=0.9)
     assert optimizer("rmsprop") == RMSprop(lr=0.01, alpha=0.99, eps=1e-8)
     assert optimizer("adagrad") == Adagrad(lr=0.01, lr_decay=0.0, eps=1e-10)
+    assert optimizer("lion") == Lion(lr=1e-4, weight_decay=0, betas=(0.9, 0.99))
     own = SGD(0.3)
     assert optimizer(own) is own
 
@@ -205,7 +214,7 @@ def test_a_config_of_something_else():
 )
 def test_an_unknown_name_gets_the_nearest(wrong, near):
     with pytest.raises(
-        ConfigError, match="unknown optimizer: expected one of sgd, adam, adamw, rmsprop, adagrad; got"
+        ConfigError, match="unknown optimizer: expected one of sgd, adam, adamw, rmsprop, adagrad, lion; got"
     ):
         optimizer(wrong)
     if near:
@@ -236,6 +245,8 @@ def test_an_unknown_name_gets_the_nearest(wrong, near):
         lambda: AdamW(weight_decay=-0.1),
         lambda: RMSprop(alpha=1.5),
         lambda: Adagrad(lr_decay=-1),
+        lambda: Lion(betas=(0.9, 1.0)),
+        lambda: Lion(betas="0.9"),
     ],
 )
 def test_bad_numbers_get_one_line(make):

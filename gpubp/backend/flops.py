@@ -11,7 +11,7 @@ from gpubp.kernels.activations import Activation
 from gpubp.kernels.losses import Loss
 from gpubp.kernels.optimizers import Rule
 
-_UPDATE = {"plain_sgd": 5, "sgd": 9, "adam": 16, "adamw": 16, "rmsprop": 12, "adagrad": 10}
+_UPDATE = {"plain_sgd": 5, "sgd": 9, "adam": 16, "adamw": 16, "rmsprop": 12, "adagrad": 10, "lion": 10}
 
 
 def product(m: int, k: int, n: int) -> int:

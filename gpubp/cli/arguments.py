@@ -20,7 +20,7 @@ ACTIVATIONS = (
 )
 LOSSES = "half_sse, sse, mse, mae, huber, softmax_cross_entropy, focal, binary_cross_entropy, poisson"
 OWN = "a .json file that holds one of your own"
-OPTIMIZERS = "sgd, adam, adamw, rmsprop, adagrad"
+OPTIMIZERS = "sgd, adam, adamw, rmsprop, adagrad, lion"
 SCHEDULES = "constant, step, exponential, cosine, one_cycle, warmup, plateau"
 DATA = "digits, mnist, fashion-mnist, or a file: .csv, .parquet, .npz with x and y, .npy pair, idx images"
 

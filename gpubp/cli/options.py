@@ -25,7 +25,7 @@ DEFAULTS: Options = {
     "dtype": "float32",
     "on_nan": "stop",
 }
-LEARNING_RATES = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3, "adagrad": 2e-2}
+LEARNING_RATES = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3, "adagrad": 2e-2, "lion": 3e-4}
 BATCH_SIZES = ((20_000, 128), (5_000, 64), (0, 32))  # (rows at least, examples per update)
 LEAST_EPOCHS, LEAST_UPDATES = 10, 1500
 LEAST_ROWS_TO_SPLIT, MOST_ROWS_TO_VALIDATE = 20, 3000

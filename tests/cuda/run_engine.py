@@ -41,7 +41,7 @@ OPTIMIZERS = [
     SGD(0.1),
     SGD(0.1, momentum=0.9),
     SGD(0.1, momentum=0.9, nesterov=True),
-    *map(optimizer, ("adam", "adamw", "rmsprop", "adagrad")),
+    *map(optimizer, ("adam", "adamw", "rmsprop", "adagrad", "lion")),
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpubp import SGD, Adagrad, Adam, AdamW, Dense, Dropout, EarlyStopping, Network, RMSprop, Trainer
+from gpubp import SGD, Adagrad, Adam, AdamW, Dense, Dropout, EarlyStopping, Lion, Network, RMSprop, Trainer
 from gpubp.data import blocks
 from gpubp.data.blockwise import Blocks, Part
 from gpubp.schedules import Plateau, Warmup
@@ -139,6 +139,7 @@ def _optimizer(pick: Any, chance: Any) -> Any:
             AdamW(lr, weight_decay=decay),
             RMSprop(lr, alpha=0.9),
             Adagrad(lr, lr_decay=1e-2),
+            Lion(lr / 10, weight_decay=decay),
         )
     )
 

@@ -30,11 +30,16 @@ METHODS = {
     "adamw, epsilon hat": methods.AdamW(0.01, weight_decay=0.1, eps=1e-3, epsilon_hat=True),
     "rmsprop": methods.RMSprop(0.01, weight_decay=0.01),
     "adagrad": methods.Adagrad(0.1, lr_decay=0.05, weight_decay=0.01),
+    "lion": methods.Lion(0.01, weight_decay=0.1),
 }
 
 
 def reference(name, p, g, s0, s1, m, t):
     """One step by the method's own formulas, in float64."""
+    if name == "lion":
+        b1, b2 = m.betas
+        p = (1 - m.lr * m.weight_decay) * p - m.lr * np.sign(b1 * s0 + (1 - b1) * g)
+        return p, b2 * s0 + (1 - b2) * g, s1
     if name.startswith("adamw"):
         p = p - m.lr * m.weight_decay * p
     else:
