@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .training import History as History
     from .training import TensorBoard as TensorBoard
     from .training import Trainer as Trainer
+    from .training import find_learning_rate as find_learning_rate
 
 _ROOMS = {
     "backend": ("devices", "get_backend", "get_threads", "set_threads"),
@@ -61,7 +62,7 @@ _ROOMS = {
     "layers": ("Dense", "Dropout"),
     "network": ("Network",),
     "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Lion", "RMSprop"),
-    "training": ("EarlyStopping", "History", "TensorBoard", "Trainer"),
+    "training": ("EarlyStopping", "History", "TensorBoard", "Trainer", "find_learning_rate"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 _MODULES = (

@@ -35,7 +35,7 @@ def plot_history(rows: Rows, target: Any = None, *, title: str = "") -> Any:
         _losses(target, rows, title)
         return target
     metrics = [name for name in _columns(rows) if name.startswith("val_") and name != "val_loss"]
-    figure = _figure(path is None, bool(metrics))
+    figure = figure_of(path is None, bool(metrics))
     panels = figure.subplots(1 + bool(metrics), 1, sharex=True, squeeze=False)[:, 0]
     _losses(panels[0], rows, title)
     if metrics:
@@ -46,7 +46,7 @@ def plot_history(rows: Rows, target: Any = None, *, title: str = "") -> Any:
     return panels[0]
 
 
-def _figure(shown: bool, two: bool) -> Any:
+def figure_of(shown: bool, two: bool) -> Any:
     """One that pyplot knows and a notebook shows, or one that only this module knows."""
     options: dict[str, Any] = {"figsize": (7, 6.4 if two else 4.2), "layout": "constrained"}
     if shown:
