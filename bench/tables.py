@@ -7,6 +7,7 @@ python bench/tables.py --check    changes nothing; names the tables that are not
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import re
 import sys
@@ -41,14 +42,15 @@ FIT_TARGET, ACTIVATION_TARGET = 1.05, 1.1
 Cells = dict[tuple[str, ...], dict[str, Any]]
 
 
-def cpu() -> tuple[dict[str, Any] | None, Cells]:
-    record = read(RESULTS / "cpu.json")
+def compared(name: str) -> tuple[dict[str, Any] | None, Cells]:
+    """A record of the comparison: "cpu", of a machine with AVX-512, or "cpu-avx2", of one without."""
+    record = read(RESULTS / f"{name}.json")
     return record, {key(cell): cell for cell in record["cells"]} if record else {}
 
 
-def compact() -> list[str]:
+def compact(machine: str) -> list[str]:
     """float32 and relu: every task against every peer."""
-    record, cells = cpu()
+    record, cells = compared(machine)
     if record is None:
         return NOTHING
     lines = [where(record), ""]
@@ -67,11 +69,11 @@ def compact() -> list[str]:
     return lines[:-1]
 
 
-def of_task(task: str) -> Callable[[], list[str]]:
+def of_task(task: str, machine: str) -> Callable[[], list[str]]:
     """All cells of a task, one table for each activation and precision."""
 
     def lines() -> list[str]:
-        record, cells = cpu()
+        record, cells = compared(machine)
         if record is None:
             return NOTHING
         found = [where(record), ""]
@@ -85,9 +87,9 @@ def of_task(task: str) -> Callable[[], list[str]]:
     return lines
 
 
-def goals() -> list[str]:
+def goals(machine: str) -> list[str]:
     """What falls short of its target, and how `fit` and the other activations compare with bare steps of relu."""
-    record, cells = cpu()
+    record, cells = compared(machine)
     if record is None:
         return NOTHING
     missed = [(name, summary(cell)["short"]) for name, cell in cells.items()]
@@ -141,11 +143,12 @@ def of_record(name: str, table: Callable[[dict[str, Any]], list[str]]) -> Callab
     return lines
 
 
+COMPARED = ("cpu", "cpu-avx2")
 NOTHING = ["No figures yet: the command above measures them."]
 TABLES: dict[str, Callable[[], list[str]]] = {
-    "cpu-compact": compact,
-    **{f"cpu-{task}": of_task(task) for task in TASKS},
-    "cpu-goals": goals,
+    **{f"{name}-compact": functools.partial(compact, name) for name in COMPARED},
+    **{f"{name}-{task}": of_task(task, name) for name in COMPARED for task in TASKS},
+    **{f"{name}-goals": functools.partial(goals, name) for name in COMPARED},
     "fit": of_record("fit", fit_table.table),
     "growth": of_record("growth", growth_table.table),
     "startup": of_record("startup", startup_table.table),
