@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,8 @@ class Dense:
 
     `activation` names g, or is what `gpubp.activation` made; with `bias=False` there is no b. `initial` names the
     initializer of W, by default the one that fits g (He for rectifiers, Glorot for sigmoids; the network checks the
-    name and draws); b starts at 0.
+    name and draws); b starts at 0. With `max_norm` = c each update ends with W[:, j] *= min(1, c / |W[:, j]|): the
+    incoming weights of no unit grow longer than c.
     Raises ConfigError and InputError.
     """
 
@@ -35,6 +37,7 @@ class Dense:
         *,
         bias: bool = True,
         initial: str | None = None,
+        max_norm: float | None = None,
     ) -> None:
         self.n_in, self.n_out = positive(n_in, "n_in", _WIDTH), positive(n_out, "n_out", _WIDTH)
         self.activation: Activation = find_activation(activation)
@@ -42,6 +45,7 @@ class Dense:
             raise InputError(f"bias: expected True or False; got {bias!r}")
         self.bias = bias
         self.initial = initial
+        self.max_norm = None if max_norm is None else _limit(max_norm)
         # Bound by the network: views of its flat buffers. A missing bias is a vector of zeros that nobody updates.
         self.W: Array = None
         self.b: Array = None
@@ -105,11 +109,20 @@ class Dense:
             "activation": self.activation.config(),
             "bias": self.bias,
             "initial": self.initial,
+            **({} if self.max_norm is None else {"max_norm": self.max_norm}),
         }
 
     def __repr__(self) -> str:
         bias = "" if self.bias else ", bias=False"
-        return f"Dense({self.n_in}, {self.n_out}, {self.activation.name!r}{bias})"
+        limit = "" if self.max_norm is None else f", max_norm={self.max_norm:g}"
+        return f"Dense({self.n_in}, {self.n_out}, {self.activation.name!r}{bias}{limit})"
+
+
+def _limit(max_norm: Any) -> float:
+    number = real_number(max_norm)
+    if not 0 < number < math.inf:
+        raise InputError(f"max_norm: expected None or a number above 0; got {max_norm!r}")
+    return number
 
 
 class Dropout:
@@ -154,16 +167,24 @@ def from_config(config: dict[str, Any]) -> Layer:
             options["activation"] = activation_from_config(options["activation"])
         return Dense(options.pop("n_in"), options.pop("n_out"), **options)
     except (TypeError, KeyError) as error:
-        names = "rate" if kind == "dropout" else "n_in, n_out, activation, bias, initial"
+        names = "rate" if kind == "dropout" else "n_in, n_out, activation, bias, initial, max_norm"
         raise ConfigError(f"layer: expected {names}; got {config!r}") from error
 
 
-def from_widths(widths: list[Any], activation: str | Activation, output: str | Activation) -> list[Dense]:
-    """Dense layers between these widths: hidden ones with `activation`, the last one with `output`."""
+def from_widths(
+    widths: list[Any],
+    activation: str | Activation,
+    output: str | Activation,
+    *,
+    max_norm: float | None = None,
+) -> list[Dense]:
+    """Dense layers between these widths: hidden ones with `activation` and `max_norm`, the last one with `output`."""
     if len(widths) < 2:
         raise InputError(f"layers: expected at least two widths, inputs and outputs; got {widths!r}")
     names = [activation] * (len(widths) - 2) + [output]
-    return [Dense(n_in, n_out, g) for n_in, n_out, g in zip(widths[:-1], widths[1:], names, strict=True)]
+    limits = [max_norm] * (len(widths) - 2) + [None]
+    pairs = zip(widths[:-1], widths[1:], names, limits, strict=True)
+    return [Dense(n_in, n_out, g, max_norm=limit) for n_in, n_out, g, limit in pairs]
 
 
 def with_dropout(layers: Sequence[Dense], rates: Sequence[float]) -> list[Layer]:

@@ -1,4 +1,4 @@
-"""Around the layers: examples gathered into the step's buffers, counters moved on, inputs checked."""
+"""Around the layers: examples gathered into the step's buffers, targets smoothed, counters moved on, inputs checked."""
 
 from numba import float64, int64
 
@@ -39,6 +39,26 @@ def gather(real):
             begin = row[1] + width * order[following + i]
             for line in range(0, width, LINE):
                 prefetch(begin + line)
+
+    return kernel
+
+
+def smooth(real, labels):
+    """out = on y + off: targets that trust no class altogether.
+
+    Operands: y (batch, n), or with `labels` class numbers (batch,) int64, which stand for rows of 0 and 1; out
+    (batch, n) written; rates = (on, off) float64.
+    """
+
+    def kernel(address, me, team):
+        row = read_row(address)
+        classes, y, out = vector(row, 0, int64), matrix(row, 0, real), matrix(row, 1, real)
+        rates = vector(row, 2, float64)
+        on, off = real(rates[0]), real(rates[1])
+        start, stop = share_rows(out.shape[0], me, team)
+        for i in range(start, stop):
+            for j in range(out.shape[1]):
+                out[i, j] = on * (real(classes[i] == j) if labels else y[i, j]) + off
 
     return kernel
 

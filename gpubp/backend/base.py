@@ -232,6 +232,13 @@ class Backend(ABC):
         `stored` is the copy of the parameters in storage dtype that the products read, written in the same pass.
         """
 
+    @abstractmethod
+    def max_norm(self, W: Array, limit: Array, state: State, stored: Array | None = None) -> None:
+        """W[:, j] *= min(1, c / |W[:, j]|) in place, limit = (c,) in float64; nothing where the step was stopped.
+
+        `stored` is the copy of W in storage dtype that the products read, kept the same.
+        """
+
     def prepare(
         self, run: Callable[[Array], Array], shape: tuple[int, int], dtype: DType
     ) -> Callable[[Array], Array | None] | None:
@@ -247,6 +254,10 @@ class Backend(ABC):
     @abstractmethod
     def gather(self, source: Array, order: Array, out: Array, state: State) -> None:
         """out[i] = source[order[cursor + i]] for the cursor in state.counters; rows or single entries."""
+
+    @abstractmethod
+    def smooth(self, y: Array, out: Array, rates: Array) -> None:
+        """out (batch, n) = on y + off, rates = (on, off) in float64; class numbers y (batch,) are rows of 0 and 1."""
 
     @abstractmethod
     def advance(self, batch: int, rates: Array, start: int, state: State) -> None:

@@ -14,6 +14,11 @@ from gpubp.kernels.optimizers import Rule
 _UPDATE = {"plain_sgd": 5, "sgd": 9, "adam": 16, "adamw": 16, "rmsprop": 12, "adagrad": 10, "lion": 10}
 
 
+def max_norm(W: Array) -> int:
+    """Squares and their sum, and the product with the factor."""
+    return 3 * int(W.size)
+
+
 def product(m: int, k: int, n: int) -> int:
     """C = A B: k products and k sums for each of m x n entries."""
     return 2 * m * k * n

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .functions import activation, loss
-from .numbers import above_zero, at_least_zero, count, count_or_none, fraction, rates, seed, widths
+from .numbers import above_zero, at_least_zero, count, count_or_none, fraction, rate, rates, seed, widths
 
 Add = Callable[..., Any]
 
@@ -56,6 +56,12 @@ def _train(parser: argparse.ArgumentParser) -> None:
         type=rates,
         metavar="RATE",
         help="share of hidden units dropped in a step; one for all, or 0.2,0.5",
+    )
+    how.add_argument(
+        "--max-norm", type=above_zero, help="longest vector of a hidden unit's incoming weights (any)"
+    )
+    how.add_argument(
+        "--label-smoothing", type=rate, help="share of the target that goes to all classes alike (0)"
     )
     how.add_argument("--clip-norm", type=above_zero, help="longest gradient, over all parameters (any)")
     how.add_argument("--clip-value", type=above_zero, help="largest entry of a gradient (any)")

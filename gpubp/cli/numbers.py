@@ -55,6 +55,11 @@ def rates(text: str) -> list[float]:
     return [float(_checked(part, float, lambda v: 0 <= v < 1, f"{expected}, in {text!r}")) for part in parts]
 
 
+def rate(text: str) -> float:
+    """A rate, at least 0 and below 1."""
+    return float(_checked(text, float, lambda v: 0 <= v < 1, "a rate of at least 0 and below 1"))
+
+
 def widths(text: str) -> list[int]:
     """Layer widths separated by commas; "none" for no layer."""
     if text.strip().lower() in ("", "none"):

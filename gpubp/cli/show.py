@@ -45,11 +45,13 @@ def device_line(backend: Backend, asked: str) -> str:
 
 
 def network_line(net: Network) -> str:
-    """Widths, activations, parameters."""
+    """Widths, activations, dropout, limits of the weights, parameters."""
     widths = "-".join(str(n) for n in (net.n_in, *(layer.n_out for layer in net.layers)))
     names = list(dict.fromkeys(layer.activation.name for layer in net.layers[:-1])) or ["linear"]
     dropped = [f"dropout {','.join(f'{rate:g}' for rate in net.rates[1:])}"] if any(net.rates) else []
-    what = ", ".join([*names, *dropped])
+    limits = [layer.max_norm for layer in net.layers if layer.max_norm is not None]
+    limited = [f"max-norm {','.join(f'{limit:g}' for limit in dict.fromkeys(limits))}"] if limits else []
+    what = ", ".join([*names, *dropped, *limited])
     return f"network   {widths}, {what}, {counted(net.n_parameters, 'parameter')}, {net.dtype.name}"
 
 

@@ -159,7 +159,10 @@ def _trainer(run: Run, options: Options) -> Trainer:
     with in_memory(widths, "--hidden"):
         net = Network(
             with_dropout(
-                from_widths(widths, activation_of(options["activation"]), "identity"), dropout_rates(options)
+                from_widths(
+                    widths, activation_of(options["activation"]), "identity", max_norm=options["max_norm"]
+                ),
+                dropout_rates(options),
             ),
             device=options["device"],
             dtype=options["dtype"],
@@ -173,6 +176,7 @@ def _trainer(run: Run, options: Options) -> Trainer:
             l2=options["l2"],
             clip_norm=options["clip_norm"],
             clip_value=options["clip_value"],
+            label_smoothing=options["label_smoothing"] or 0.0,
             schedule=options["schedule"],
             total_steps=options["epochs"] * updates_per_epoch(options, run.data["train"]),
             seed=options["seed"],

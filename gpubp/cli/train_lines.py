@@ -30,8 +30,10 @@ def print_head(job: Job, arguments: argparse.Namespace) -> None:
     print(device_line(trainer.net.backend, arguments.device or options["device"]))
     print(network_line(trainer.net))
     length = f"{counted(options['epochs'], 'epoch')}, {counted(trainer.total_steps or 0, 'update')}"
+    smoothing = trainer.label_smoothing
+    loss = shown(options["loss"]) + (f" of targets smoothed by {smoothing:g}" if smoothing else "")
     print(
-        f"training  {shown(options['loss'])}, {options['optimizer']}, {options['schedule']}, lr {options['lr']:g}, "
+        f"training  {loss}, {options['optimizer']}, {options['schedule']}, lr {options['lr']:g}, "
         f"batch {options['batch_size']}, {length}, seed {options['seed']}"
     )
     at = f", going on after epoch {trainer.epoch}" if arguments.resume else ""

@@ -40,6 +40,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     loss: "cross_entropy", or "focal", which weighs examples down that are right already.
     class_weight: None, {class: weight}, or "balanced": n / (classes * examples of the class). It multiplies
         sample_weight, in `score` of early stopping too.
+    label_smoothing: the share of each target that goes to all classes alike while training.
     dropout: the share of hidden units that is left out in a step, one number or one for each hidden layer.
     metric: what early stopping watches and `validation_scores_` holds: None for accuracy, the name of a scorer of
         scikit-learn, or a function of (y_true, y_pred); higher is better.
@@ -89,6 +90,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         precision: str | None = None,
         loss: str = "cross_entropy",
         class_weight: Any = None,
+        label_smoothing: float = 0.0,
         dropout: Any = 0.0,
         metric: Any = None,
         schedule: Any = None,

@@ -21,7 +21,7 @@ from gpubp.schedules import Factors, Schedule, Steps
 from gpubp.schedules import schedule as find_schedule
 from gpubp.training import Trainer
 
-from ._parameters import NAMES, clipping, dropout_rates
+from ._parameters import NAMES, clipping, dropout_rates, label_smoothing
 
 Array = npt.NDArray[Any]
 RATES = ("learning_rate_init", "beta_1", "beta_2", "epsilon", "momentum", "nesterovs_momentum")
@@ -136,6 +136,7 @@ class Engine:
             _optimizer(estimator.solver, self.rates),
             l2=float(estimator.alpha),
             divide_penalty=True,
+            label_smoothing=label_smoothing(estimator),
             schedule=self.steered,
             seed=seed,
             **clipping(estimator),
@@ -231,7 +232,8 @@ def _settings(estimator: Any) -> tuple[Any, ...]:
     """What a trainer is made for, of that which may change between two calls of `partial_fit`."""
     schedule = estimator.schedule
     clip = tuple(clipping(estimator).items())
-    return (estimator.solver, float(estimator.alpha), estimator.loss, clip, id(schedule))
+    smoothing = label_smoothing(estimator)
+    return (estimator.solver, float(estimator.alpha), estimator.loss, smoothing, clip, id(schedule))
 
 
 def _optimizer(solver: str, rates: dict[str, Any]) -> Optimizer:

@@ -94,6 +94,7 @@ _CHECKS: dict[str, Check] = {
     "beta_1": _number(0, 1),
     "beta_2": _number(0, 1),
     "epsilon": _number(0, math.inf, open_low=True),
+    "label_smoothing": _number(0, 1),
     "n_iter_no_change": _or(math.inf, _integer(1), "inf"),
     "max_fun": _integer(1),
     "callbacks": _callbacks,
@@ -117,6 +118,8 @@ def check_parameters(estimator: Any) -> None:
         elif not isinstance(value, str) or value not in valid:
             raise unknown_name(f"{name} {parameter}", value, valid)
     for parameter, check in _CHECKS.items():
+        if not hasattr(estimator, parameter):
+            continue  # one of the classifier alone
         value = getattr(estimator, parameter)
         expected = check(value)
         if expected:
@@ -134,6 +137,7 @@ def _check_together(estimator: Any) -> None:
     if estimator.solver == "lbfgs":
         unused = {
             "dropout": any(dropout_rates(estimator)),
+            "label_smoothing": label_smoothing(estimator) > 0,
             "schedule": estimator.schedule is not None,
             "gradient_clip": estimator.gradient_clip is not None,
         }
@@ -171,6 +175,11 @@ def dropout_rates(estimator: Any) -> list[float]:
             f"got {given!r}"
         )
     return [float(rate) for rate in rates]
+
+
+def label_smoothing(estimator: Any) -> float:
+    """The share of each target that goes to all classes alike; 0 for a regressor, which has none."""
+    return float(getattr(estimator, "label_smoothing", 0.0))
 
 
 def clipping(estimator: Any) -> dict[str, Any]:

@@ -23,7 +23,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     """A multilayer perceptron for numbers, one or several per row.
 
     The parameters up to `max_fun` are those of sklearn.neural_network.MLPRegressor 1.9, with its names, order, defaults
-    and meaning; what is new beside them is that of `MLPClassifier`, without class_weight. `loss` is one of
+    and meaning; what is new beside them is that of `MLPClassifier`, without class_weight and label_smoothing. `loss` is
+    one of
 
     "squared_error": half the squared error; "poisson": half the Poisson deviance, for y >= 0 and predictions exp(z);
     "mae": the absolute error; "huber": half the squared error up to 1, linear beyond. The latter two are means over

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpubp.backend import Backend
+from gpubp.backend import Backend, State
 from gpubp.backend.base import Array
 from gpubp.checks import generator
 from gpubp.data import validate
@@ -51,6 +51,11 @@ class Parameters:
                 for named in (self._parameters, self._gradients, stored)
             ]
             layer.bind(self.backend, *views)
+        self._limits = [
+            (layer, self.backend.to_device(np.array([layer.max_norm])))
+            for layer in self.layers
+            if layer.max_norm is not None
+        ]
 
     def initialize(self, seed: int | None = None) -> None:
         """Draws every W by its layer's initializer; biases become 0."""
@@ -70,6 +75,11 @@ class Parameters:
         if self.stored is not None:
             with self.backend.ordered():
                 self.backend.cast(self.flat, self.stored)
+
+    def constrain(self, state: State) -> None:
+        """Shortens the incoming weights of units beyond their layer's `max_norm`, after an update."""
+        for layer, limit in self._limits:
+            self.backend.max_norm(layer.W, limit, state, None if self.stored is None else layer.stored_W)
 
     def views(self, flat: Array) -> dict[str, Array]:
         """Named views of a flat buffer laid out as the parameters: gradients, an optimizer's slot."""

@@ -51,7 +51,7 @@ def look(trainer: Trainer, step: Step, good: Array | None = None) -> Finding | N
     net, ops = trainer.net, trainer.net.backend
     ops.write(trainer.state.counters[STOPPED : STOPPED + 1], [0])
     seen = _in_buffers(trainer, step)  # before they are computed again
-    where = first_not_finite(trainer, step.x, step.y, step.w) or _beyond(trainer) or seen
+    where = first_not_finite(trainer, step.x, step.targets, step.w) or _beyond(trainer) or seen
     # where nothing is found, a GPU had been given more steps by then
     where = where or "a batch before the last one, which was not kept"
     lost, kept = not ops.all_finite(net.flat), "the weights are those before this step"

@@ -25,6 +25,7 @@ from .machine import machine
 from .policy import POLICIES
 from .position import from_state
 from .stopping import EarlyStopping
+from .terms import TERMS
 from .trainer import Trainer
 
 HISTORY = "history.json"  # a tensor of bytes: the header that holds the metadata is bounded, a history is not
@@ -49,6 +50,7 @@ _CONFIG: dict[str, Check] = {
     "divide_penalty": ("true or false", is_a(bool)),
     "clip_norm": _LIMIT,
     "clip_value": _LIMIT,
+    "label_smoothing": ("a number of at least 0 and below 1", lambda v: real(v) and 0 <= v < 1),
     "on_nan": (", ".join(POLICIES), lambda v: v in POLICIES),
     "total_steps": ("null or an integer of at least 1, below 2^62", lambda v: v is None or whole(v, 1)),
     "total_steps_given": ("true or false", is_a(bool)),
@@ -91,9 +93,7 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
     with field("config.schedule_state"):
         schedule.load_state(config["schedule_state"])
     with field("config"):
-        given = {
-            name: config[name] for name in ("l1", "l2", "divide_penalty", "clip_norm", "clip_value", "on_nan")
-        }
+        given = {name: config[name] for name in (*TERMS, "on_nan")}
         total = config["total_steps"]
         loss = config["loss"] if isinstance(config["loss"], str) else loss_from_config(config["loss"])
         trainer = Trainer(net, loss, optimizer, schedule=schedule, total_steps=total, **given)

@@ -35,7 +35,7 @@ class Source:
 
 
 class Step:
-    """gather, forward, loss, backward, penalty, clip, update, advance: the launches of one step over `batch` examples.
+    """gather, smooth, forward, loss, backward, penalty, clip, update, constrain, advance: the launches of one step.
 
     Without a source the caller fills `x`, `y` and `w` before each run. The first run makes the launches for real
     while they are recorded, so that n runs are always n steps.
@@ -55,6 +55,9 @@ class Step:
         net, ops, batch = self.trainer.net, self.trainer.net.backend, self.batch
         self.x = ops.empty((batch, net.n_in), ops.storage(net.dtype))
         self.y = ops.empty((batch,), np.int64) if labels else ops.empty((batch, net.n_out), net.dtype)
+        # what the loss compares with: y itself, or its smoothed form
+        smooth = bool(self.trainer.label_smoothing)
+        self.targets = ops.empty((batch, net.n_out), net.dtype) if smooth else self.y
         self.w = ops.empty((batch,), net.dtype)
         ops.write(self.w, np.ones(batch))
 
@@ -81,7 +84,9 @@ class Step:
                 ops.gather(source.y, source.order, self.y, state)
                 if source.w is not None:
                     ops.gather(source.w, source.order, self.w, state)
-        net.backpropagate(self.x, self.y, self.w, loss=trainer.loss, state=state, masks=trainer.masks)
+            if self.targets is not self.y:
+                ops.smooth(self.y, self.targets, trainer.targets)
+        net.backpropagate(self.x, self.targets, self.w, loss=trainer.loss, state=state, masks=trainer.masks)
         by_value, by_norm = trainer.clip_value is not None, trainer.clip_norm is not None
         with ops.scope("update"):
             if trainer.l1 or trainer.l2:
@@ -91,6 +96,7 @@ class Step:
                 ops.clip(net.flat_gradients, trainer.limits, state, by_value=by_value, by_norm=by_norm)
             rule, slots = trainer.optimizer.rule, trainer.slots
             ops.update(rule, net.flat, net.flat_gradients, slots, state, net.stored)
+            net.constrain(state)
             ops.advance(self.batch, self._rates, 0 if source is None else source.start, state)
 
     def skip(self) -> None:

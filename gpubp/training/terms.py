@@ -1,4 +1,4 @@
-"""What turns the gradients of a loss into an update, beside the optimizer: penalties, clipping, what dropout drops."""
+"""What makes an update of a loss, beside the optimizer: smoothed targets, what dropout drops, penalties, clipping."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from gpubp.checks import real_number
-from gpubp.errors import InputError
+from gpubp.errors import ConfigError, InputError
+from gpubp.losses import Loss
 from gpubp.network import MOST_MASKS
 
-TERMS = ("l1", "l2", "divide_penalty", "clip_norm", "clip_value")  # of a Trainer, as its files have them
+TERMS = ("l1", "l2", "divide_penalty", "clip_norm", "clip_value", "label_smoothing")  # as files have them
+
+_BINARY = "binary_cross_entropy"
 
 
 def strength(value: Any, name: str) -> float:
@@ -35,6 +38,24 @@ def limit(value: Any, name: str) -> float | None:
     if value is not None and not 0 < number < math.inf:
         raise InputError(f"{name}: expected None or a number above 0; got {value!r}")
     return None if value is None else number
+
+
+def smoothing(value: Any, loss: Loss) -> float:
+    """The rate of label smoothing; ConfigError for a loss that has no classes."""
+    number = real_number(value)
+    if not 0 <= number < 1:
+        raise InputError(f"label_smoothing: expected a number of at least 0 and below 1; got {value!r}")
+    if number and not (loss.softmax or loss.name == _BINARY):
+        raise ConfigError(
+            f"label_smoothing: expected a loss of classes, behind a softmax or {_BINARY!r}; got {loss.name!r}; leave "
+            "it at 0, or change the loss"
+        )
+    return number
+
+
+def smoothed(rate: float, loss: Loss, outputs: int) -> tuple[float, float]:
+    """(on, off): targets y become on y + off, whose classes share `rate` alike."""
+    return 1 - rate, rate / (outputs if loss.softmax else 2)
 
 
 def masks_of(seed: int | None) -> int:

@@ -33,7 +33,7 @@ from .policy import STOP, checked_policy, of_one_step
 from .position import Position
 from .step import Step
 from .stopping import EarlyStopping
-from .terms import TERMS, flag, limit, masks_of, strength
+from .terms import TERMS, flag, limit, masks_of, smoothed, smoothing, strength
 from .unread import Unread
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class Trainer:
     `clip_value` = v clips each entry of the gradients of E into [-v, v]; then `clip_norm` = c multiplies them all by
     min(1, c / (norm + 1e-6)), norm the Euclidean one over all parameters: both as PyTorch's clip_grad_value_ and
     clip_grad_norm_ have it.
+
+    `label_smoothing` = s trains on targets (1 - s) y + s/n of the n classes, behind a softmax, as PyTorch's
+    CrossEntropyLoss has it, or of each output's two with binary_cross_entropy. The history's loss and the gradients are
+    of these targets; `evaluate`, validation and early stopping keep the plain ones.
 
     `schedule` multiplies the optimizer's lr as a function of the step; `total_steps` is the length of the whole run,
     which most schedules need and `fit` works out by itself. `seed` fixes the order of the examples and what dropout
@@ -80,6 +84,7 @@ class Trainer:
         divide_penalty: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        label_smoothing: float = 0.0,
         schedule: str | Schedule | None = None,
         total_steps: int | None = None,
         seed: int | None = None,
@@ -92,6 +97,7 @@ class Trainer:
         self.l1, self.l2 = strength(l1, "l1"), strength(l2, "l2")
         self.divide_penalty = flag(divide_penalty, "divide_penalty")
         self.clip_norm, self.clip_value = limit(clip_norm, "clip_norm"), limit(clip_value, "clip_value")
+        self.label_smoothing = smoothing(label_smoothing, self.loss)
         self.on_nan = checked_policy(on_nan)
         self.total_steps_given = total_steps is not None
         self.total_steps = None if total_steps is None else positive(total_steps, "total_steps")
@@ -110,6 +116,7 @@ class Trainer:
             ops.write(self.state.scaling, START)
         self.penalties = ops.to_device(np.array([self.l1, self.l2, self.divide_penalty]))
         self.limits = ops.to_device(np.array([self.clip_value or math.inf, self.clip_norm or math.inf]))
+        self.targets = ops.to_device(np.array(smoothed(self.label_smoothing, self.loss, net.n_out)))
         self.slots = tuple(ops.zeros(net.flat.shape, net.dtype) for _ in range(self.optimizer.rule.slots))
         self._steps: dict[tuple[int, bool], Step] = {}
         self._unread = Unread()

@@ -1,4 +1,4 @@
-"""Between two updates: examples gathered into the step's buffers, conversions of storage, counters moved on."""
+"""Between two updates: examples gathered, targets smoothed, storage converted, counters moved on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpubp.kernels.optimizers import LR
 from gpubp.kernels.replay import CURSOR, OVERFLOWED, SKIPPED, STEP, STOPPED
 
 from .storage import loader, saver
-from .vectors import reader, writer
+from .vectors import each, reader, writer
 
 
 def _mover(source_type, storage, width):
@@ -44,6 +44,39 @@ def gather(source_type, storage, width=1):
             start = order[cursor + i] * n
             for j in range(column * width, n, columns * width):
                 move(source, start + j, out, i * n + j)
+
+    return kernel
+
+
+def smooth(real, labels):
+    """out = on y + off: y (batch, n) of `real`, or with `labels` int64 class numbers (batch,), rows of 0 and 1.
+
+    out (batch, n) of `real` written; rates = (on, off) float64.
+    """
+    load, save = loader(real, real, 1), saver(real, real, 1)
+
+    @inlined
+    def of_class(y, i, j, n):
+        return (real(y[i] == j),)
+
+    @inlined
+    def of_row(y, i, j, n):
+        return load(y, i * n + j)
+
+    @inlined
+    def lane(target, on, off):
+        return on * target + off
+
+    target = of_class if labels else of_row
+
+    def kernel(y, out, rates):
+        column, row = cuda.grid(2)
+        columns, rows = cuda.gridsize(2)
+        batch, n = out.shape
+        on, off = real(rates[0]), real(rates[1])
+        for i in range(row, batch, rows):
+            for j in range(column, n, columns):
+                save(out, i * n + j, each(lane, (target(y, i, j, n),), (on, off)))
 
     return kernel
 

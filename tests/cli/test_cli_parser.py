@@ -61,6 +61,8 @@ def test_every_command_has_help(gpubp, command):
         (["--dropout=-0.1"], "--dropout"),
         (["--dropout", "0.1,nan"], "got 'nan'"),
         (["--dropout", "0.1,"], "got ''"),
+        (["--label-smoothing", "1"], "--label-smoothing: expected a rate of at least 0 and below 1"),
+        (["--max-norm", "0"], "--max-norm"),
         (["--batch-size", "0"], "--batch-size"),
         (["--seed", "-1"], "--seed"),
         (["--hidden", "0"], "--hidden"),

@@ -318,6 +318,34 @@ def test_dropout_drops_hidden_units_and_is_kept_in_the_run(gpubp, refused, flowe
     )
 
 
+def test_smoothed_targets_and_limited_norms_are_kept_in_the_run(gpubp, refused, flowers_csv):
+    common = ("train", flowers_csv, "--hidden", "8,6", "--epochs", 2, "--seed", 0, "--optimizer", "lion")
+    result = gpubp(*common, "--label-smoothing", 0.1, "--max-norm", 0.8, "--out", "run")
+    assert result.code == 0, result.err
+    assert ", relu, max-norm 0.8, " in result.out
+    assert "softmax_cross_entropy of targets smoothed by 0.1, lion, one_cycle, lr 0.0003, " in result.out
+    trainer = run.load_run("run", "cpu")[1]
+    assert trainer.label_smoothing == 0.1
+    assert [layer.max_norm for layer in trainer.net.layers] == [0.8, 0.8, None]
+    norms = [np.linalg.norm(layer.W, axis=0).max() for layer in trainer.net.layers]
+    assert norms[:2] == pytest.approx([0.8, 0.8], rel=1e-6)
+    refused(
+        "train", flowers_csv, "--out", "run", "--resume", "--max-norm", 2, naming="--max-norm: expected 0.8"
+    )
+
+
+def test_label_smoothing_wants_classes(refused, tmp_path):
+    rows = "\n".join(f"{k},{k % 7}.5" for k in range(40))
+    (tmp_path / "values.csv").write_text(f"x,y\n{rows}\n")
+    refused(
+        "train",
+        tmp_path / "values.csv",
+        "--label-smoothing",
+        0.1,
+        naming="label_smoothing: expected a loss of classes",
+    )
+
+
 @pytest.mark.parametrize(
     ("hidden", "dropout", "expected"),
     [

@@ -285,6 +285,35 @@ def test_dropout_drops_the_same_numbers(dtype, precision, bound):
     close(host(found.net, found.net.flat), expected.net.flat, max(bound, 1e-11))
 
 
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "focal", "binary_cross_entropy"])
+@pytest.mark.parametrize(("dtype", "precision", "bound"), PRECISIONS)
+def test_targets_are_smoothed_alike(dtype, precision, bound, loss):
+    x, _, w = data()
+    y = np.arange(len(x)) % 3
+    targets, trainers = np.eye(3)[y] if loss == "binary_cross_entropy" else y, []
+    for device, kind, products in ((CUDA, dtype, precision), ("cpu", "float64", None)):
+        net = network(device, "tanh", kind, products)
+        trainers.append(Trainer(net, loss, SGD(0.1), label_smoothing=0.2, seed=3))
+        trainers[-1].fit(x, targets, epochs=2, batch_size=8, sample_weight=w)
+    found, expected = trainers
+    close(host(found.net, found.net.flat), expected.net.flat, max(bound, 1e-11))
+
+
+@pytest.mark.parametrize(("dtype", "precision", "bound"), PRECISIONS)
+def test_norms_are_limited_alike(dtype, precision, bound):
+    x, y, w = data()
+    trainers = []
+    for device, kind, products in ((CUDA, dtype, precision), ("cpu", "float64", None)):
+        layers = [Dense(4, 16, "tanh", max_norm=0.7), Dense(16, 8, "tanh"), Dense(8, 3, max_norm=0.5)]
+        net = Network(layers, device=device, dtype=kind, precision=products, seed=2)
+        trainers.append(Trainer(net, "mse", SGD(0.2), seed=3))
+        trainers[-1].fit(x, y, epochs=2, batch_size=8, sample_weight=w)
+    found, expected = trainers
+    close(host(found.net, found.net.flat), expected.net.flat, max(bound, 1e-11))
+    norms = np.linalg.norm(host(found.net, found.net.layers[2].W), axis=0)
+    assert norms.max() == pytest.approx(0.5, rel=1e-5)
+
+
 def test_an_epoch_reads_the_device_once_and_builds_two_graphs():
     counts.clear()
     x, y, _ = data(45)

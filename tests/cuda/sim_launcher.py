@@ -33,14 +33,17 @@ WRITES = {
     "finish_penalty": (1,),
     "clip": (0, 3),
     "finish_clip": (2, 3),
+    "max_norm": (0, 3),
     "gather": (2,),
+    "smooth": (1,),
     "cast": (1,),
     "advance": (0, 1, 3),
 }
 # Threads that wait for each other come in whole blocks; the others take any grid, and one thread is quickest.
 BLOCKS = {
     **dict.fromkeys(
-        ("delta", "column_partials", "sum_partials", "elementwise_loss"), (geometry.LANES, geometry.ROWS)
+        ("delta", "column_partials", "sum_partials", "elementwise_loss", "max_norm"),
+        (geometry.LANES, geometry.ROWS),
     ),
     **dict.fromkeys(
         ("reduce_weights", "finish_loss", "penalty", "finish_penalty", "clip", "finish_clip"),

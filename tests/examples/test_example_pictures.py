@@ -1,4 +1,4 @@
-"""examples/decision_boundary.py and examples/autoencoder.py run, learn, and draw what they say."""
+"""The examples that draw run, learn, and draw what they say."""
 
 import os
 import re
@@ -53,3 +53,18 @@ def test_the_autoencoder_gives_back_what_it_saw(monkeypatch, tmp_path, capsys):
     back = names["net"].forward(test[shown[:1]]).reshape(28, 28)
     np.testing.assert_allclose(sheet[28:56, :28], back, atol=1e-5)
     assert np.array_equal(sheet[56:84, -28:], test[shown[19]].reshape(28, 28))
+
+
+def test_dropout_and_max_norm_on_mnist(monkeypatch, tmp_path, capsys):
+    folder = os.environ.get("GPUBP_DATA_DIR")
+    if folder is None or not Path(folder, "mnist").is_dir():
+        pytest.skip("GPUBP_DATA_DIR names no folder with mnist/")
+    short = ("--epochs", "4", "--images", "6000", "--width", "128", "--picture", "a.png")
+    names = run(monkeypatch, tmp_path, "mnist_dropout.py", *short)
+    error, longest = map(
+        float, re.search(r"test error ([\d.]+) % .* weights ([\d.]+)", capsys.readouterr().out).groups()
+    )
+    assert error < 25
+    assert longest <= 2
+    assert len(names["curve"]) == 4
+    assert image.imread(tmp_path / "a.png").shape[:2] == (504, 840)

@@ -24,6 +24,7 @@ from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.cuda import (
     batches,
     clipping,
+    constraints,
     dense,
     dropout,
     geometry,
@@ -55,6 +56,8 @@ FLOAT64: dict[str, set[str] | None] = {
     "bias_activation_dropout": SCALE,
     "penalty": None,  # strengths, once a thread; the sum of a block
     "finish_penalty": None,
+    "smooth": SCALE,  # the two rates, once a thread
+    "max_norm": None,  # squares and their sum, on purpose
     "clip": None,  # squares and their sum, on purpose
     "finish_clip": None,
     "prepare_update": None,  # coefficients of the step, by one thread; the loss scale where a gradient overflowed
@@ -154,6 +157,14 @@ def kernels_of_real(real: Any) -> Iterator[Kernel]:
     yield losses.finish_loss, (real,), (10,), (matrix, stats, integers)
 
 
+def constraint_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
+    copies = [None] if storage == float64 else [None, storage] if storage != float32 else [None]
+    for copy in copies:
+        for width in widths(real)[form == "one" :]:
+            arguments = (real[:, ::1], float64[::1], int64[::1], (copy or real)[:, ::1])
+            yield constraints.max_norm, (real, copy), (width,), arguments
+
+
 def movers(form: str) -> Iterator[Kernel]:
     for source in (*STORAGES.values(), int64):
         for storage in (source, *([] if source in (int64, float64) else [float32, float16, uint16])):
@@ -163,6 +174,9 @@ def movers(form: str) -> Iterator[Kernel]:
                 yield batches.gather, (source, storage), (width,), arguments
                 yield batches.cast, (source, storage), (width,), (source[::1], storage[::1])
     stats = float64[::1]
+    for real in (float32, float64):
+        for y in (int64[::1], real[:, ::1]):
+            yield batches.smooth, (real,), (y == int64[::1],), (y, real[:, ::1], stats)
     yield batches.advance, (), (), (int64[::1], stats, stats, stats, int64, int64)
 
 
@@ -170,7 +184,7 @@ def catalogue(form: str) -> Iterator[Kernel]:
     """`form` "all": every combination; "each": every part at least once; "one": every kind with one activation."""
     for storage in STORAGES.values():
         real = float64 if storage == float64 else float32
-        for kernels in (dense_kernels, softmax_kernels, loss_kernels, update_kernels):
+        for kernels in (dense_kernels, softmax_kernels, loss_kernels, update_kernels, constraint_kernels):
             yield from kernels(real, storage, form)
     for real in (float32, float64):
         yield from kernels_of_real(real)

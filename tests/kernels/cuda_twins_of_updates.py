@@ -13,8 +13,9 @@ from numba import float32, float64, int64
 
 from gpubp.kernels import batches as cpu_batches
 from gpubp.kernels import clipping as cpu_clipping
+from gpubp.kernels import constraints as cpu_constraints
 from gpubp.kernels import loss_scale, optimizers, penalties
-from gpubp.kernels.cuda import batches, clipping, geometry, reductions, updates
+from gpubp.kernels.cuda import batches, clipping, constraints, geometry, reductions, updates
 from gpubp.kernels.cuda.storage import numba_type
 from gpubp.kernels.loss_scale import DYNAMIC, GOOD, SCALE
 from gpubp.kernels.losses import STATS
@@ -145,6 +146,23 @@ def check_clip(
         assert counters[STEP] == 3, what
 
 
+def check_max_norm(s: Storage, n_in: int, n_out: int, wide: bool) -> None:
+    """Weights, and their copy in the storage, which is renewed where a column shrinks."""
+    w0, limit = rng.standard_normal((n_in, n_out)).astype(s.dtype), np.array([0.8 * np.sqrt(max(1, n_in))])
+    for stopped in (False, True):
+        what = f"max-norm {n_in}x{n_out} {s.name} wide={wide} stopped={stopped}"
+        mine, theirs, short_copy = w0.copy(), w0.copy(), s.stored != s.dtype
+        copy, counters, reference = s.store(w0), counters_of(step=3), counters_of(step=3)
+        counters[STOPPED] = reference[STOPPED] = GRADIENT_NOT_FINITE if stopped else 0
+        w = s.width(n_out, wide, np.dtype(s.dtype))
+        types, layout = (s.real, s.types[1] if short_copy else None), short(geometry.columns(1, n_out, w))
+        launch(constraints.max_norm, types, (w,), layout, mine, limit, counters, copy if short_copy else mine)
+        cpu(cpu_constraints.max_norm, s.dtype, (theirs, limit, reference, np.zeros(n_out)))
+        same(mine, theirs, what)
+        if short_copy:
+            same(copy, s.store(mine), f"{what}, copy", exact=True)
+
+
 def check_all_finite(s: Storage, n: int, wide: bool) -> None:
     w = s.width(0, wide)
     for bad in (None, np.nan, np.inf, -np.inf):
@@ -179,6 +197,13 @@ def check_batches(s: Storage, batch: int, n: int, wide: bool) -> None:
         counters,
     )
     same(out, labels[order[2 : 2 + batch]], f"{what}, labels")
+    rates = np.array([0.9, 0.1 / n])
+    for y in (rng.integers(0, n, batch), rng.random((batch, n)).astype(s.dtype)):
+        mine, theirs = (np.full((batch, n), 7, s.dtype) for _ in range(2))
+        scalars, layout = (y.ndim == 1,), short(geometry.elementwise(batch, n, 1))
+        launch(batches.smooth, (s.real,), scalars, layout, y, mine, rates)
+        cpu(cpu_batches.smooth, s.dtype, (y, theirs, rates), *scalars)
+        same(mine, theirs, f"smooth {batch}x{n} {s.name} labels={y.ndim == 1}")
 
 
 def check_casts(s: Storage, n: int, wide: bool) -> None:
@@ -241,6 +266,8 @@ def check_all(s: Storage, few: bool) -> None:
             for name in RULES if n > 1 else ("adam",):
                 check_update(s, name, n, wide, None, False)
             check_casts(s, n, wide)
+            check_max_norm(s, n % 41, n % 37, wide)
+            check_max_norm(s, 19, 40 if n else 8, wide)
             if s.stored == s.dtype:
                 check_penalty(s, n, wide, divide=bool(n % 2))
                 for by in ((True, False), (False, True), (True, True)):

@@ -29,6 +29,20 @@ def test_gather_takes_vectors():
     assert list(out) == [20, 0]
 
 
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(batch=st.integers(0, 70), n=st.integers(1, 9), rate=st.floats(0, 0.99), seed=st.integers(0, 2**32 - 1))
+def test_smoothed_targets(dtype, labels, batch, n, rate, seed):
+    rng = np.random.default_rng(seed)
+    classes, rates = rng.integers(0, n, batch), np.array([1 - rate, rate / n])
+    y = np.eye(n)[classes] if labels else rng.random((batch, n))
+    out = np.full((batch, n), 7, dtype)
+    given_y = classes if labels else y.astype(dtype)
+    run_kernel(batches.smooth, dtype, (given_y, out, rates), (labels,))
+    exact = (1 - rate) * (y if labels else given_y.astype(float)) + rate / n
+    np.testing.assert_allclose(out, exact, rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).tiny)
+
+
 def advance(counters, rates, batch, start, lr=0.5):
     counters, hyper = np.array(counters), np.array([lr, 1.0, 7.0])
     run_kernel(batches.advance, np.float64, (counters, hyper, np.array(rates)), integers=(batch, start))

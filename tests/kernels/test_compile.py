@@ -19,6 +19,7 @@ from gpubp.kernels import (
     cache,
     clipping,
     compile,
+    constraints,
     dense,
     dropout,
     loss_passes,
@@ -137,10 +138,34 @@ def update(dtype, shape, name="adam", bad=False):
     return optimizers.update, operands, (rule.slots, rule.coefficients, rule.step), ()
 
 
+def max_norm(dtype, shape):
+    (w,) = arrays(dtype, shape)
+    return (
+        constraints.max_norm,
+        (w, np.array([1.0]), np.zeros(COUNTERS, np.int64), np.zeros(shape[1])),
+        (),
+        (),
+    )
+
+
 def gather(dtype, shape):
     (source,) = arrays(dtype, shape)
     order = np.random.default_rng(0).permutation(shape[0])
     return batches.gather, (source, order, np.zeros_like(source), np.zeros(COUNTERS, np.int64)), (), ()
+
+
+def smooth(labels):
+    def case(dtype, shape):
+        (y,) = arrays(dtype, shape)
+        classes = np.random.default_rng(0).integers(0, max(1, shape[1]), shape[0])
+        return (
+            batches.smooth,
+            (classes if labels else y, np.zeros_like(y), np.array([0.9, 0.01])),
+            (labels,),
+            (),
+        )
+
+    return case
 
 
 def check_finite(dtype, shape):
@@ -185,10 +210,13 @@ CASES = {
     "a loss that is not finite": loss_not_finite,
     "penalty": penalty,
     "clip": clip,
+    "max_norm": max_norm,
     "adam": update,
     "sgd": lambda *of: update(*of, "sgd"),
     "adam, bad gradient": lambda *of: update(*of, "adam", bad=True),
     "gather": gather,
+    "smoothed class numbers": smooth(True),
+    "smoothed targets": smooth(False),
     "check_finite": check_finite,
     "advance": advance,
     "product": product(False, False, 1, 1),
@@ -217,7 +245,7 @@ def test_alone_and_teams_of_2_and_3_agree_bit_for_bit(name, dtype):
 
 
 def test_every_kernel_is_among_the_cases():
-    modules = (batches, clipping, dense, dropout, loss_passes, optimizers, penalties, products)
+    modules = (batches, clipping, constraints, dense, dropout, loss_passes, optimizers, penalties, products)
     factories = {
         value
         for module in modules

@@ -1,4 +1,4 @@
-"""What a training step does around its layers: penalty, clipping, update, the gathering of batches."""
+"""What a training step does around its layers: penalty, clipping, update, batches and their smoothed targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gpubp.backend import flops
 from gpubp.backend.accesses import by_all, by_first, by_rows
 from gpubp.backend.base import Array, State
 from gpubp.backend.terms import clipped_by
-from gpubp.kernels import batches, clipping, optimizers, penalties
+from gpubp.kernels import batches, clipping, constraints, optimizers, penalties
 from gpubp.kernels.optimizers import Rule
 
 from .launches import CpuLaunches, shape_of
@@ -96,6 +96,25 @@ class CpuSteps(CpuLaunches):
             ),
         )
 
+    def max_norm(self, W: Array, limit: Array, state: State, stored: Array | None = None) -> None:
+        factors = self.empty((W.shape[1],), np.float64)
+        self._launch(
+            f"max-norm {shape_of(W)}",
+            constraints.max_norm,
+            W.dtype,
+            (W, limit, state.counters, factors),
+            (),
+            read=(W,),
+            written=(W,),
+            flops=flops.max_norm(W),
+            accesses=(
+                by_all(W, written=True),
+                by_all(limit),
+                by_all(state.counters),
+                by_all(factors, written=True),
+            ),
+        )
+
     def gather(self, source: Array, order: Array, out: Array, state: State) -> None:
         self._launch(
             f"gather {shape_of(out)}",
@@ -106,6 +125,19 @@ class CpuSteps(CpuLaunches):
             read=(out, order[: out.shape[0]]),
             written=(out,),
             accesses=(by_all(source), by_all(order), by_all(state.counters), by_rows(out, written=True)),
+        )
+
+    def smooth(self, y: Array, out: Array, rates: Array) -> None:
+        self._launch(
+            f"smoothed targets {shape_of(out)}",
+            batches.smooth,
+            out.dtype,
+            (y, out, rates),
+            (y.dtype == np.int64,),
+            read=(y,),
+            written=(out,),
+            flops=2 * out.size,
+            accesses=(by_rows(y), by_rows(out, written=True), by_all(rates)),
         )
 
     def advance(self, batch: int, rates: Array, start: int, state: State) -> None:

@@ -30,6 +30,7 @@ def factories() -> SimpleNamespace:
     from gpubp.kernels.cuda import (
         batches,
         clipping,
+        constraints,
         dense,
         dropout,
         losses,
@@ -42,6 +43,7 @@ def factories() -> SimpleNamespace:
     return SimpleNamespace(
         batches=batches,
         clipping=clipping,
+        constraints=constraints,
         dense=dense,
         dropout=dropout,
         losses=losses,

@@ -127,6 +127,23 @@ class CudaSteps(CudaLaunches):
             flops=flops.update(rule, parameters),
         )
 
+    def max_norm(self, W: Array, limit: Array, state: State, stored: Array | None = None) -> None:
+        written = [array for array in (W, stored) if array is not None]
+        width = matrix_width(*written)
+        self._run(
+            self._kernel(
+                f"max-norm {shape_of(W)}",
+                factories().constraints.max_norm,
+                (real_type(W), None if stored is None else factories().type_of(stored.dtype)),
+                (width,),
+                (W, limit, state.counters, W if stored is None else stored),
+                geometry.columns(1, W.shape[1], width),
+                read=(W,),
+                written=written,
+                flops=flops.max_norm(W),
+            )
+        )
+
     # batches
 
     def gather(self, source: Array, order: Array, out: Array, state: State) -> None:
@@ -143,6 +160,21 @@ class CudaSteps(CudaLaunches):
                 geometry.elementwise(out.shape[0], out.shape[1], width),
                 read=(source[: out.shape[0]], order[: out.shape[0]]),
                 written=(out,),
+            )
+        )
+
+    def smooth(self, y: Array, out: Array, rates: Array) -> None:
+        self._run(
+            self._kernel(
+                f"smoothed targets {shape_of(out)}",
+                factories().batches.smooth,
+                (real_type(out),),
+                (y.dtype == np.int64,),
+                (y, out, rates),
+                geometry.elementwise(out.shape[0], out.shape[1], 1),
+                read=(y,),
+                written=(out,),
+                flops=2 * out.size,
             )
         )
 
