@@ -20,6 +20,10 @@ Header = tuple[str, ...]
 MAX_COLUMNS, MAX_NAME = 100_000, 1000
 _CHUNK, _CHUNK_CELLS = 8192, 1 << 20  # rows, and cells, that are held as text at a time
 _BLOCK = 1 << 20  # bytes that are looked at together
+_MARKS = {  # that a file begins with, the longer first: UTF-16's begins UTF-32's
+    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 
 
 @contextmanager
@@ -45,15 +49,12 @@ def csv_rows(path: Path) -> Iterator[tuple[Header, Iterator[tuple[list[Row], lis
 
 
 def _check_start(path: Path) -> None:
-    """Refuses UTF-16 and a header of too many columns, reading no more of it than that takes."""
+    """Refuses UTF-16, UTF-32 and a header of too many columns, reading no more of it than that takes."""
     commas = size = 0
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):
-            if size == 0 and block[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-                raise DataError(
-                    f"{path}: expected UTF-8 text, got UTF-16 (bytes 0 and 1 are 0x{block[0]:02x} 0x{block[1]:02x}); "
-                    "save the file as UTF-8 CSV: iconv -f UTF-16 -t UTF-8."
-                )
+            if size == 0:
+                _check_encoding(path, block)
             line = block.splitlines()[0]
             commas, size = commas + line.count(b","), size + len(line)
             if commas >= MAX_COLUMNS:
@@ -68,6 +69,24 @@ def _check_start(path: Path) -> None:
                 )
             if len(line) < len(block):
                 return
+
+
+def _check_encoding(path: Path, block: bytes) -> None:
+    """DataError where a file begins as text of two or four bytes a character does."""
+    for name, marks in _MARKS.items():
+        if block.startswith(marks):
+            begin = " ".join(f"0x{byte:02x}" for byte in block[:2])
+            raise DataError(
+                f"{path}: expected UTF-8 text, got {name} (its first bytes are {begin}); "
+                f"save the file as UTF-8 CSV: iconv -f {name} -t UTF-8."
+            )
+    zeros = block[:8].count(0)
+    if zeros >= 4 and len(block) >= 8:  # ASCII in UTF-16 and UTF-32 is mostly zeros
+        name = ("UTF-32" if zeros >= 6 else "UTF-16") + ("LE" if block[0] else "BE")
+        raise DataError(
+            f"{path}: expected UTF-8 text, got a zero in every other byte, as {name} has it; "
+            f"save the file as UTF-8 CSV: iconv -f {name} -t UTF-8."
+        )
 
 
 def _not_utf8(path: Path) -> DataError:

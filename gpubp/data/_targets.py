@@ -95,10 +95,9 @@ def encode(
     if classes is not None:
         return _coded(distinct, codes, classes, source, place), chosen, tuple(classes)
     if len(distinct) < 2:
-        more = "" if isinstance(distinct[0], str) else ", or use task='regression' for numbers"
         raise DataError(
             f"{source}: {name}: expected at least two classes, got only {quoted(distinct[0])}; "
-            f"add rows of another class{more}."
+            "add rows of another class, or name another target."
         )
     return codes, chosen, distinct
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gpubp.errors import ConfigError, nearest
+from gpubp.errors import ConfigError, InputError, nearest
 
 Row = dict[str, Any]
 
@@ -47,7 +47,16 @@ def scorer(estimator: Any, held_out: tuple[Any, Any, Any]) -> Callable[[Row], fl
 
 
 def _of_function(metric: Any, model: Any, x: Any, truth: Any) -> Callable[[], float]:
-    return lambda: float(metric(truth, model.predict(x)))
+    def score() -> float:
+        value = metric(truth, model.predict(x))
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"metric: expected a function of (y_true, y_pred) that gives a number; got {value!r:.60} from it"
+            ) from None
+
+    return score
 
 
 def _of_name(name: str, model: Any, x: Any, truth: Any) -> Callable[[], float]:

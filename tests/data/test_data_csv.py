@@ -160,7 +160,10 @@ def test_numbers_whose_squares_do_not_fit_are_refused(write, number, column, nam
         ("a,b\r1,0\rcaf\u00e9,1\r".encode("latin-1"), ["byte 0xe9 at position 11", "line 3"]),
         ("a,b\n1,\u00e9".encode()[:-1], ["UTF-8", "position 6", "line 2"]),
         (b"\xff\xfea\0,\0b\0", ["UTF-8", "UTF-16", "0xff 0xfe"]),
-        ("a,b\n1,0\n".encode("utf-16-be"), ["UTF-8"]),
+        ("a,b\n1,0\n".encode("utf-16-be"), ["UTF-8", "iconv -f UTF-16BE"]),
+        ("caf\u00e9,b\n1,0\n".encode("utf-16-le"), ["UTF-8", "iconv -f UTF-16LE"]),
+        ("a,b\n1,0\n".encode("utf-32-le"), ["UTF-8", "iconv -f UTF-32LE"]),
+        ("a,b\n1,0\n".encode("utf-32"), ["UTF-8", "got UTF-32", "iconv -f UTF-32 "]),
         (
             'a,b,c\n"1,234",2,0\n"2,345.5",5,1\n7,5,1\n',
             ["line 2, column 'a'", "'1,234'", "1234.5", "decimal point"],
@@ -178,9 +181,12 @@ def test_numbers_whose_squares_do_not_fit_are_refused(write, number, column, nam
         ("a,b\n1," + "9" * 200_000 + "\n", ["line 2", "field"]),
         (
             "a,b\n1,only\n2,only\n",
-            ["column 'b': expected at least two classes", "'only'; add rows of another class."],
+            [
+                "column 'b': expected at least two classes",
+                "'only'; add rows of another class, or name another target.",
+            ],
         ),
-        ("a,b\n1,7\n2,7\n", ["column 'b': expected at least two classes", "7", "regression"]),
+        ("a,b\n1,7\n2,7\n", ["column 'b': expected at least two classes", "7", "name another target"]),
     ],
 )
 def test_faults(write, text, words):

@@ -220,6 +220,13 @@ def test_classes_that_partial_fit_has_not_seen_are_named():
         started.partial_fit(X, Y, classes=[0, 1])
 
 
+def test_a_metric_gives_a_number():
+    with pytest.raises(
+        ValueError, match=r"metric: expected a function of .* that gives a number; got None from it"
+    ):
+        classifier(early_stopping=True, metric=lambda truth, found: None).fit(X, Y)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
