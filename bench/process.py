@@ -12,6 +12,7 @@ from typing import Any
 
 from contenders import Job
 from machine import environment
+from neighbours import Watch
 
 GRACE = 20.0  # seconds beyond its own limit after which a worker that does not answer is killed
 LONGEST = 120.0  # one measurement
@@ -47,9 +48,11 @@ class Process:
         )
 
     def measure(self, job: Job, seconds: float) -> dict[str, Any]:
-        """Times it: {"seconds": [...]}."""
+        """Times it: {"seconds": [...], "others": share of the CPU time that others used meanwhile, or None}."""
         command = {"do": "measure", "job": dataclasses.asdict(job), "seconds": seconds}
-        return self._ask(command, LONGEST + seconds)
+        watch = Watch(self._process.pid)
+        answer = self._ask(command, LONGEST + seconds)
+        return {**answer, "others": watch.others()}
 
     def _ask(self, command: dict[str, Any], limit: float) -> dict[str, Any]:
         assert self._process.stdin is not None

@@ -14,6 +14,8 @@ from cells import Cell
 from contenders import Job
 from process import Process
 
+QUIET = 0.08  # of the CPU time may go to others while a contender is timed; beyond that it is timed again
+ATTEMPTS = 5
 Member = tuple[Process, list[Cell]]
 
 
@@ -68,6 +70,16 @@ def prepare(names: list[str], cells: list[Cell], seconds: float, together: int) 
         return list(pool.map(one, groups(names, cells)))
 
 
+def undisturbed(process: Process, job: Job, seconds: float) -> dict[str, Any]:
+    """The answer of the first measurement that others left alone, else of the one that they disturbed least."""
+    answers = []
+    for _ in range(ATTEMPTS):
+        answers.append(process.measure(job, seconds))
+        if "seconds" not in answers[-1] or (answers[-1]["others"] or 0.0) <= QUIET:
+            return answers[-1]
+    return min(answers, key=lambda answer: answer["others"])
+
+
 def measure(members: list[Member], cells: list[Cell], rounds: int, share: float, end: float) -> int:
     """Rounds over all cells, contenders in turn and each time another first; the rounds that there was time for."""
     for done in range(rounds):
@@ -81,7 +93,8 @@ def measure(members: list[Member], cells: list[Cell], rounds: int, share: float,
                     return done
                 job = job_of(process.name, cell.job)
                 if (process, job) not in known:
-                    answer = process.measure(job, share)
+                    answer = undisturbed(process, job, share)
+                    cell.others = max(cell.others, answer["others"] or 0.0)
                     if "seconds" not in answer:
                         cell.prepared[process.name] = answer
                         continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -217,11 +218,40 @@ def test_cells_are_measured_merged_and_gone_on_with(tmp_path):
         assert [set(times) for times in cell["rounds"]] == 2 * [
             {"engine", "numpy_products_floor", "update_floor"}
         ]
+        assert 0 <= cell["others"] <= 1
         assert cell["failed"] == {}
         assert cell["other_work"] == {}
     before = out.read_text(encoding="utf-8")
     assert "nothing is missing" in compare("--missing").stdout
     assert out.read_text(encoding="utf-8") == before
+
+
+def test_what_others_use_is_what_neither_of_the_two_does(monkeypatch):
+    import neighbours
+
+    seen = iter([(100.0, 50.0, 20.0), (110.0, 58.0, 25.0), (100.0, 50.0, 20.0), (110.0, 54.9, 25.0)])
+    monkeypatch.setattr(neighbours, "_times", lambda pid: next(seen))
+    assert neighbours.Watch(1).others() == pytest.approx(0.3)  # of 10 s, 8 at work, 5 of them one's own
+    assert neighbours.Watch(1).others() == 0  # clocks of two resolutions
+    monkeypatch.undo()
+    known = Path("/proc/stat").exists()
+    assert (neighbours.Watch(os.getpid()).others() is not None) == known
+    assert neighbours.Watch(2**22 + 1).others() is None  # no such process
+
+
+def test_a_disturbed_measurement_is_made_again():
+    from rounds import ATTEMPTS, undisturbed
+
+    class Disturbed:
+        def __init__(self, *others):
+            self.others = iter(others)
+
+        def measure(self, job, seconds):
+            return {"seconds": [seconds], "others": next(self.others)}
+
+    assert undisturbed(Disturbed(0.4, 0.2, 0.01, 0.0), job(), 0.1)["others"] == 0.01
+    assert undisturbed(Disturbed(None), job(), 0.1)["others"] is None
+    assert undisturbed(Disturbed(0.5, 0.3, *[0.4] * ATTEMPTS), job(), 0.1)["others"] == 0.3
 
 
 def test_gpu_check_without_a_gpu_says_so_and_writes_nothing(tmp_path):
