@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
@@ -10,42 +9,29 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 import numpy as np
 import numpy.typing as npt
 
-from gpubp.backend import State
-from gpubp.checks import generator, positive
+from gpubp.checks import positive
 from gpubp.data import Blocks
-from gpubp.errors import ConfigError, DeviceMemoryError, InputError
+from gpubp.errors import DeviceMemoryError
 from gpubp.host_memory import lets_go
-from gpubp.kernels.loss_scale import START
-from gpubp.kernels.losses import LOSS, Loss
-from gpubp.kernels.optimizers import LR
-from gpubp.kernels.replay import STEP
-from gpubp.network import Network
-from gpubp.optimizers import Optimizer
-from gpubp.optimizers import optimizer as find_optimizer
-from gpubp.schedules import Schedule
-from gpubp.schedules import schedule as find_schedule
+from gpubp.kernels.losses import LOSS
 
 from .diagnose import look, raise_if_stopped
 from .evaluation import evaluate
 from .history import History, Row
-from .machine import Machine, warn_if_moved
-from .policy import STOP, checked_policy, of_one_step
-from .position import Position
+from .parts import Parts
+from .policy import STOP, of_one_step
 from .step import Step
 from .stopping import EarlyStopping
-from .terms import TERMS, flag, limit, masks_of, smoothed, smoothing, strength
-from .unread import Unread
 
 if TYPE_CHECKING:
     from .explanation import Explanation
-    from .progress import Progress
 
 _KEPT_STEPS = 8  # batch sizes whose recordings `step` keeps
 
 Callback = Callable[["Trainer", Row], object]
 
 
-class Trainer:
+class Trainer(Parts):
     """Trains `net` by mini-batch gradient descent on E = loss + l1 sum|W| + l2/2 sum W^2 (weights, not biases).
 
     With `divide_penalty` the penalty is divided by the batch's sum of sample weights w, as scikit-learn scales `alpha`:
@@ -71,64 +57,6 @@ class Trainer:
 
     Raises ConfigError, InputError.
     """
-
-    @lets_go
-    def __init__(
-        self,
-        net: Network,
-        loss: str | Loss,
-        optimizer: str | Optimizer = "adam",
-        *,
-        l2: float = 0.0,
-        l1: float = 0.0,
-        divide_penalty: bool = False,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
-        label_smoothing: float = 0.0,
-        schedule: str | Schedule | None = None,
-        total_steps: int | None = None,
-        seed: int | None = None,
-        on_nan: str = STOP,
-    ) -> None:
-        if not isinstance(net, Network):
-            raise InputError(f"net: expected a Network; got {net!r}; make one with gpubp.Network([...])")
-        self.net, self.loss = net, net.resolve_loss(loss)
-        self.optimizer, self.schedule = find_optimizer(optimizer), find_schedule(schedule)
-        self.l1, self.l2 = strength(l1, "l1"), strength(l2, "l2")
-        self.divide_penalty = flag(divide_penalty, "divide_penalty")
-        self.clip_norm, self.clip_value = limit(clip_norm, "clip_norm"), limit(clip_value, "clip_value")
-        self.label_smoothing = smoothing(label_smoothing, self.loss)
-        self.on_nan = checked_policy(on_nan)
-        self.total_steps_given = total_steps is not None
-        self.total_steps = None if total_steps is None else positive(total_steps, "total_steps")
-        self.rng, self.masks = generator(seed), masks_of(seed)
-        self.history, self.epoch = History(), 0
-        self.early_stopping: EarlyStopping | None = None
-        self.display: Progress | None = None  # of a fit that shows its progress, while it runs
-        self.resumed = False  # loaded from a file, and not trained since
-        self.made_on: Machine | None = None  # where that file was written, until training goes on
-        self.position: Position | None = None  # in the epoch that a signal ended
-
-        ops, hyper = net.backend, self.optimizer.hyper()
-        self.state = State(ops, len(hyper))
-        ops.write(self.state.hyper, hyper)
-        if net.precision == "float16":
-            ops.write(self.state.scaling, START)
-        self.penalties = ops.to_device(np.array([self.l1, self.l2, self.divide_penalty]))
-        self.limits = ops.to_device(np.array([self.clip_value or math.inf, self.clip_norm or math.inf]))
-        self.targets = ops.to_device(np.array(smoothed(self.label_smoothing, self.loss, net.n_out)))
-        self.slots = tuple(ops.zeros(net.flat.shape, net.dtype) for _ in range(self.optimizer.rule.slots))
-        self._steps: dict[tuple[int, bool], Step] = {}
-        self._unread = Unread()
-
-    def __reduce__(self) -> Any:
-        raise TypeError(
-            "a Trainer cannot be copied or pickled: write it with save(path) and read it with Trainer.load"
-        )
-
-    def terms(self) -> dict[str, Any]:
-        """The arguments that say how gradients become an update, but for the optimizer and its schedule."""
-        return {name: getattr(self, name) for name in TERMS}
 
     # one step
 
@@ -186,44 +114,6 @@ class Trainer:
         step = self._unread.clear()
         if step is not None:
             raise_if_stopped(self, step)
-
-    def go_on(self) -> None:
-        """Says once of a loaded trainer where it goes on otherwise than where it was saved."""
-        then, self.made_on = self.made_on, None
-        if then is not None:
-            warn_if_moved(then, self.net.backend)
-
-    def lr_at(self, step: int) -> float:
-        """The learning rate of update number `step`, counted from 0."""
-        if self.total_steps is None and self.schedule.needs_total:
-            raise ConfigError(
-                f"schedule {type(self.schedule).__name__}: expected the length of the run; got none; pass total_steps= "
-                "to Trainer, or train by fit()"
-            )
-        return self.optimizer.lr * self.schedule(step, self.total_steps or step + 1)
-
-    def set_lr(self, lr: float) -> None:
-        """The learning rate of the next update."""
-        self.net.backend.write(self.state.hyper[LR : LR + 1], [lr])
-
-    def counter(self, which: int) -> int:
-        """One of the counters of kernels.replay; waits for the device."""
-        return int(self.net.backend.to_host(self.state.counters)[which])
-
-    @property
-    def steps(self) -> int:
-        """Updates made so far."""
-        return self.counter(STEP)
-
-    def host_parameters(self) -> npt.NDArray[Any]:
-        """The flat parameters on the host: on a CPU the buffer itself, to be copied where it is kept."""
-        return self.net.backend.to_host(self.net.flat)
-
-    @property
-    def flops_per_sample(self) -> int:
-        """Floating-point operations of the products for one example: forward, dW, and dx but for the first layer."""
-        sizes = [2 * layer.n_in * layer.n_out for layer in self.net.layers]
-        return 3 * sum(sizes) - sizes[0]
 
     # many steps
 
