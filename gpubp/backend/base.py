@@ -239,6 +239,13 @@ class Backend(ABC):
         `stored` is the copy of W in storage dtype that the products read, kept the same.
         """
 
+    @abstractmethod
+    def average(self, parameters: Array, average: Array, decay: Array, state: State) -> None:
+        """average += (1 - d) / (1 - d^t) (parameters - average) behind update t, decay = (d,) in float64.
+
+        Nothing where that update was stopped.
+        """
+
     def prepare(
         self, run: Callable[[Array], Array], shape: tuple[int, int], dtype: DType
     ) -> Callable[[Array], Array | None] | None:

@@ -70,5 +70,10 @@ def update(rule: Rule, parameters: Array) -> int:
     return _UPDATE.get(rule.step.__name__, 0) * int(parameters.size)
 
 
+def average(parameters: Array) -> int:
+    """e + c (p - e)."""
+    return 3 * int(parameters.size)
+
+
 def _of(g: Activation) -> int:
     return 0 if g.name == "identity" else 1

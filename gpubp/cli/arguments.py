@@ -66,6 +66,12 @@ def _train(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--clip-norm", type=above_zero, help="longest gradient, over all parameters (any)")
     how.add_argument("--clip-value", type=above_zero, help="largest entry of a gradient (any)")
     how.add_argument(
+        "--ema",
+        type=rate,
+        metavar="DECAY",
+        help="keep the moving average of the weights, 0.999 for example, and judge and predict by it (none)",
+    )
+    how.add_argument(
         "--early-stopping", type=count, metavar="PATIENCE", help="epochs without a lower validation loss"
     )
     how.add_argument(

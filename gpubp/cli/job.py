@@ -44,7 +44,8 @@ class Job:
         """After each epoch, before its line is printed."""
         if self.held_out is not None and self.run.classes and not trainer.loss.softmax:
             x, y = self.held_out
-            found = trainer.net.backend.to_host(trainer.net.forward(x)).argmax(axis=1)
+            with trainer.averaged():
+                found = trainer.net.backend.to_host(trainer.net.forward(x)).argmax(axis=1)
             row["val_accuracy"] = float((found == y.argmax(axis=1)).mean())
         self.save()
         self._write_history()

@@ -20,6 +20,7 @@ from gpubp.errors import DataError, GpubpError, InputError, StorageError
 from gpubp.losses import check_range
 from gpubp.storage import checkpoint_path, find_checkpoint, previous_path
 from gpubp.training import Trainer, checkpoint
+from gpubp.training.average import put_back
 from gpubp.training.fields import one_line
 
 from .fingerprint import describe
@@ -210,9 +211,11 @@ def load_run_to_go_on(run: str | Path, device: str | None = None) -> tuple[Path,
 
 
 def load_for_prediction(run: str | Path, device: str | None = None) -> tuple[Path, Trainer, Run]:
-    """`load_run`, with the best weights where early stopping has kept them."""
+    """`load_run`, with the best weights where early stopping kept them, else with the average where there is one."""
     path, trainer, found = load_run(run, device)
     use_best(trainer)
+    if trainer.average is not None:
+        put_back(trainer, trainer.average)
     return path, trainer, found
 
 
@@ -220,8 +223,7 @@ def use_best(trainer: Trainer) -> None:
     """Puts the weights of the best epoch back, where early stopping watched."""
     stopping = trainer.early_stopping
     if stopping is not None and stopping.parameters is not None:
-        trainer.net.backend.write(trainer.net.flat, stopping.parameters)
-        trainer.net.store()
+        put_back(trainer, stopping.parameters)
 
 
 def _from_tensors(tensors: dict[str, Array]) -> Run:

@@ -22,7 +22,9 @@ def score(trainer: Trainer, run: Run, x: Array | Blocks, y: Array) -> Scores:
 
 def compared(trainer: Trainer, run: Run, x: Array | Blocks, y: Array) -> tuple[Array, Array]:
     """(found, truth): class numbers (n,), or values (n, n_outputs) in the units of the data."""
-    found = run.decoded(trainer.net.backend.to_host(trainer.net.forward(x)))
+    with trainer.averaged():
+        outputs = trainer.net.backend.to_host(trainer.net.forward(x))
+    found = run.decoded(outputs)
     if run.classes is not None:
         return found, y if y.ndim == 1 else y.argmax(axis=1)
     truth = y.astype(np.float64)

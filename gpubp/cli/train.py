@@ -181,6 +181,7 @@ def _trainer(run: Run, options: Options) -> Trainer:
             total_steps=options["epochs"] * updates_per_epoch(options, run.data["train"]),
             seed=options["seed"],
             on_nan=options["on_nan"],
+            ema=options["ema"],
         )
 
 

@@ -36,6 +36,7 @@ def checks(subject: Subject) -> Iterator[Check | None]:
         yield _update(subject, name, rule)
     yield _stopped(subject)
     yield _penalty(subject)
+    yield _average(subject)
 
 
 def _update(subject: Subject, name: str, rule: Rule) -> Check | None:
@@ -145,6 +146,32 @@ def _penalty(subject: Subject) -> Check | None:
         return Timed(lambda: ops.penalty(weights, gradients, strengths, state))
 
     return subject.check("l1 + l2 penalty", _SHAPES, error, 32 * subject.real_unit, timed, _flat(subject))
+
+
+def _average(subject: Subject) -> Check | None:
+    """The moving average of two updates: e = d e + (1 - d) p from 0, divided by 1 - d^t."""
+    ops, decay = subject.ops, 0.75
+    given = ops.to_device(np.array([decay]))
+
+    def error(shape: tuple[int, ...], rng: np.random.Generator) -> float:
+        average, state = ops.zeros(shape, subject.dtype), subject.state()
+        total, size = np.zeros(shape), np.zeros(shape)
+        for _ in range(_STEPS):
+            p, exact = subject.real(rng.standard_normal(shape))
+            ops.average(p, average, given, state)
+            ops.advance(1, ops.zeros((0,), np.float64), 0, state)
+            total = decay * total + (1 - decay) * exact
+            size = np.maximum(size, np.abs(exact))
+        return worst(subject.exact(average), total / (1 - decay**_STEPS), size)
+
+    def timed(shape: tuple[int, ...]) -> Timed:
+        p, average = (subject.operand(shape, subject.dtype) for _ in range(2))
+        state = subject.state()
+        return Timed(lambda: ops.average(p, average, given, state))
+
+    return subject.check(
+        "average of the weights", _SHAPES, error, 32 * subject.real_unit, timed, _flat(subject)
+    )
 
 
 def _flat(subject: Subject) -> tuple[int]:

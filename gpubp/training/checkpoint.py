@@ -37,20 +37,21 @@ def save(
 
     The file that was there is kept as <name>.previous.safetensors, unless `keep_previous` is False.
 
-    Tensors: `parameters/<name>`, `slot<k>/<name>`, `best/<name>` with early stopping, `begun<k>/<name>`
-    inside an epoch, `history.json` in bytes.
+    Tensors: `parameters/<name>`, `slot<k>/<name>`, `ema/<name>` with `ema`, `best/<name>` with early stopping,
+    `begun<k>/<name>` inside an epoch, `history.json` in bytes.
     Metadata: format, epoch, SHA-256, and config in JSON: network, loss, optimizer, schedule, counters, random state,
     position in an epoch that was interrupted, and the machine: versions, device, BLAS, threads.
     """
     net, seen = trainer.net, trainer.state.read()
-    for k, buffer in enumerate((net.flat, *trainer.slots)):
+    slots = dict(zip(trainer.slot_names, trainer.slots, strict=True))
+    for name, buffer in ({"": net.flat} | slots).items():
         if not net.backend.all_finite(buffer):
-            what = f"optimizer state (slot {k - 1})" if k else "parameters"
+            what = f"optimizer state ({name.replace('slot', 'slot ')})" if name else "parameters"
             raise NumericalError(
                 f"{path}: expected finite {what} to write; got NaN or infinity; the file is as it was: the last good "
                 "one can be loaded from it"
             )
-    buffers = {"parameters": net.flat} | {f"slot{k}": slot for k, slot in enumerate(trainer.slots)}
+    buffers = {"parameters": net.flat} | slots
     stopping = trainer.early_stopping
     if stopping is not None and stopping.parameters is not None:
         buffers["best"] = stopping.parameters

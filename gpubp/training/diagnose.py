@@ -15,6 +15,7 @@ from gpubp.kernels.losses import LOSS, WEIGHT
 from gpubp.kernels.optimizers import LR
 from gpubp.kernels.replay import STEP, STOPPED
 
+from .average import put_back
 from .step import Step
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def look(trainer: Trainer, step: Step, good: Array | None = None) -> Finding | N
     if lost:
         kept = "the weights are lost, an earlier update overflowed: load others"
         if good is not None:
-            ops.write(net.flat, good)
-            net.store()
+            put_back(trainer, good)
             kept = _BEGINNING
     lr = float(ops.to_host(trainer.state.hyper)[LR])
     what = f"training step {trainer.steps + 1}: expected finite numbers; got NaN or infinity in {where}"
@@ -80,8 +80,7 @@ def check_weights(trainer: Trainer, good: Array) -> Finding | None:
     if fine(net.flat):
         return None
     bad = next(name for name, view in net.parameters().items() if not fine(view))
-    net.backend.write(net.flat, good)
-    net.store()
+    put_back(trainer, good)
     what = f"training step {trainer.steps}: expected finite numbers; got NaN or infinity in parameter {bad}"
     return Finding(what, _BEGINNING, "lower the learning rate or scale the inputs", True)
 

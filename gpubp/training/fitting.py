@@ -11,6 +11,7 @@ import numpy as np
 from gpubp.data import Blocks
 from gpubp.errors import ConfigError, InputError
 
+from .average import judged, put_back
 from .epochs import Epochs
 from .history import History
 from .interrupt import catch_interrupt
@@ -76,7 +77,7 @@ def fit(
             trainer.epoch += 1
             history.append(row)
             trainer.schedule.observe(row["val_loss"] if held_out is not None else row["loss"])
-            stop_early = stopping is not None and stopping.observe(row["val_loss"], trainer.host_parameters)
+            stop_early = stopping is not None and stopping.observe(row["val_loss"], lambda: judged(trainer))
             if display is not None and watchers:
                 display.pause()
             asked = [_asks_to_stop(callback(trainer, row)) for callback in watchers]
@@ -92,8 +93,7 @@ def fit(
                 break
         history.stopped = history.stopped or "finished"
         if stopping is not None and stopping.parameters is not None:
-            trainer.net.backend.write(trainer.net.flat, stopping.parameters)
-            trainer.net.store()
+            put_back(trainer, stopping.parameters)
             trainer.position = None
         if display is not None:
             display.finish()

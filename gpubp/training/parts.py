@@ -9,19 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from gpubp.backend import State
+from gpubp.backend.base import Array
 from gpubp.checks import generator, positive
 from gpubp.errors import ConfigError, InputError
 from gpubp.host_memory import lets_go
 from gpubp.kernels.loss_scale import START
 from gpubp.kernels.losses import Loss
 from gpubp.kernels.optimizers import LR
-from gpubp.kernels.replay import STEP
+from gpubp.kernels.replay import SKIPPED, STEP
 from gpubp.network import Network
 from gpubp.optimizers import Optimizer
 from gpubp.optimizers import optimizer as find_optimizer
 from gpubp.schedules import Schedule
 from gpubp.schedules import schedule as find_schedule
 
+from .average import check_own, checked_decay
 from .history import History
 from .machine import Machine, warn_if_moved
 from .policy import STOP, checked_policy
@@ -55,6 +57,7 @@ class Parts:
         total_steps: int | None = None,
         seed: int | None = None,
         on_nan: str = STOP,
+        ema: float | None = None,
     ) -> None:
         if not isinstance(net, Network):
             raise InputError(f"net: expected a Network; got {net!r}; make one with gpubp.Network([...])")
@@ -64,7 +67,8 @@ class Parts:
         self.divide_penalty = flag(divide_penalty, "divide_penalty")
         self.clip_norm, self.clip_value = limit(clip_norm, "clip_norm"), limit(clip_value, "clip_value")
         self.label_smoothing = smoothing(label_smoothing, self.loss)
-        self.on_nan = checked_policy(on_nan)
+        self.on_nan, self.ema = checked_policy(on_nan), checked_decay(ema)
+        self.shows_average = False  # while the network has the averaged weights
         self.total_steps_given = total_steps is not None
         self.total_steps = None if total_steps is None else positive(total_steps, "total_steps")
         self.rng, self.masks = generator(seed), masks_of(seed)
@@ -83,7 +87,10 @@ class Parts:
         self.penalties = ops.to_device(np.array([self.l1, self.l2, self.divide_penalty]))
         self.limits = ops.to_device(np.array([self.clip_value or math.inf, self.clip_norm or math.inf]))
         self.targets = ops.to_device(np.array(smoothed(self.label_smoothing, self.loss, net.n_out)))
-        self.slots = tuple(ops.zeros(net.flat.shape, net.dtype) for _ in range(self.optimizer.rule.slots))
+        self.decay = ops.to_device(np.array([self.ema or 0.0]))
+        # The average stands behind the optimizer's slots, and is kept, stored and rolled back as they are.
+        slots = self.optimizer.rule.slots + (self.ema is not None)
+        self.slots = tuple(ops.zeros(net.flat.shape, net.dtype) for _ in range(slots))
         self._steps: dict[tuple[int, bool], Step] = {}
         self._unread = Unread()
 
@@ -92,12 +99,27 @@ class Parts:
             "a Trainer cannot be copied or pickled: write it with save(path) and read it with Trainer.load"
         )
 
+    @property
+    def average(self) -> Array | None:
+        """The moving average of the flat parameters; None without `ema`, and before the first update."""
+        if self.ema is None or self.counter(STEP) == self.counter(SKIPPED):
+            return None
+        return self.slots[-1]
+
+    @property
+    def slot_names(self) -> list[str]:
+        """What files call the slots: slot0, slot1, and the average ema."""
+        return [f"slot{k}" for k in range(self.optimizer.rule.slots)] + (
+            ["ema"] if self.ema is not None else []
+        )
+
     def terms(self) -> dict[str, Any]:
         """The arguments that say how gradients become an update, but for the optimizer and its schedule."""
         return {name: getattr(self, name) for name in TERMS}
 
     def go_on(self) -> None:
-        """Says once of a loaded trainer where it goes on otherwise than where it was saved."""
+        """Before training: says once of a loaded trainer where it goes on otherwise than where it was saved."""
+        check_own(self)
         then, self.made_on = self.made_on, None
         if then is not None:
             warn_if_moved(then, self.net.backend)

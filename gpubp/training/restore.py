@@ -51,6 +51,7 @@ _CONFIG: dict[str, Check] = {
     "clip_norm": _LIMIT,
     "clip_value": _LIMIT,
     "label_smoothing": ("a number of at least 0 and below 1", lambda v: real(v) and 0 <= v < 1),
+    "ema": ("null or a number of at least 0 and below 1", lambda v: v is None or (real(v) and 0 <= v < 1)),
     "on_nan": (", ".join(POLICIES), lambda v: v in POLICIES),
     "total_steps": ("null or an integer of at least 1, below 2^62", lambda v: v is None or whole(v, 1)),
     "total_steps_given": ("true or false", is_a(bool)),
@@ -109,8 +110,8 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
     net.backend.write(trainer.state.counters[SKIPPED : SKIPPED + 1], [config["skipped"]])
     net.backend.write(trainer.state.scaling, config["loss_scale"])
     groups = ["parameters"]
-    for k, slot in enumerate(trainer.slots):
-        groups.append(f"slot{k}")
+    for group, slot in zip(trainer.slot_names, trainer.slots, strict=True):
+        groups.append(group)
         _check_tensors(tensors, groups[-1], shapes, net.dtype)
         for name, view in net.views(slot).items():
             net.backend.write(view, tensors[f"{groups[-1]}/{name}"])

@@ -35,7 +35,7 @@ class Source:
 
 
 class Step:
-    """gather, smooth, forward, loss, backward, penalty, clip, update, constrain, advance: the launches of one step.
+    """gather, smooth, forward, loss, backward, penalty, clip, update, constrain, average, advance: one step's launches.
 
     Without a source the caller fills `x`, `y` and `w` before each run. The first run makes the launches for real
     while they are recorded, so that n runs are always n steps.
@@ -94,9 +94,11 @@ class Step:
                 ops.penalty(weights, gradients, trainer.penalties, state)
             if by_value or by_norm:
                 ops.clip(net.flat_gradients, trainer.limits, state, by_value=by_value, by_norm=by_norm)
-            rule, slots = trainer.optimizer.rule, trainer.slots
-            ops.update(rule, net.flat, net.flat_gradients, slots, state, net.stored)
+            rule = trainer.optimizer.rule
+            ops.update(rule, net.flat, net.flat_gradients, trainer.slots[: rule.slots], state, net.stored)
             net.constrain(state)
+            if trainer.ema is not None:
+                ops.average(net.flat, trainer.slots[-1], trainer.decay, state)
             ops.advance(self.batch, self._rates, 0 if source is None else source.start, state)
 
     def skip(self) -> None:

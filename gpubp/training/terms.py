@@ -12,7 +12,8 @@ from gpubp.errors import ConfigError, InputError
 from gpubp.losses import Loss
 from gpubp.network import MOST_MASKS
 
-TERMS = ("l1", "l2", "divide_penalty", "clip_norm", "clip_value", "label_smoothing")  # as files have them
+# of a Trainer, as its files have them
+TERMS = ("l1", "l2", "divide_penalty", "clip_norm", "clip_value", "label_smoothing", "ema")
 
 _BINARY = "binary_cross_entropy"
 

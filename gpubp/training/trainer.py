@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
@@ -15,6 +16,7 @@ from gpubp.errors import DeviceMemoryError
 from gpubp.host_memory import lets_go
 from gpubp.kernels.losses import LOSS
 
+from .average import averaged, check_own
 from .diagnose import look, raise_if_stopped
 from .evaluation import evaluate
 from .history import History, Row
@@ -54,6 +56,11 @@ class Trainer(Parts):
     to the beginning of the epoch and repeats it at half the learning rate, up to 8 times in a row. Each says so in a
     RuntimeWarning that names layer and step. Where nothing can follow, weights that are lost or an epoch without a good
     batch, they raise as "stop" does. With them a GPU is waited for after each chunk of steps.
+
+    `ema` = d keeps the exponential moving average of the weights over the updates, e = d e + (1 - d) p, corrected for
+    its beginning as Adam corrects its moments, so that the weights before the first update have no part in it.
+    `evaluate`, the validation of `fit` and the weights that early stopping keeps are then those of the average; `net`
+    itself has the weights that training goes on with, and the average inside `with trainer.averaged():`.
 
     Raises ConfigError, InputError.
     """
@@ -191,7 +198,16 @@ class Trainer(Parts):
         x may be what `fit` reads block by block; it is read in chunks.
         """
         self.settle()
-        return evaluate(self, x, y, sample_weight)
+        with averaged(self):
+            return evaluate(self, x, y, sample_weight)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside `with trainer.averaged():` the network has the averaged weights of `ema`, to predict with or to copy.
+
+        To train or to save inside is a ConfigError. Without `ema`, or before the first update, nothing changes.
+        """
+        self.settle()
+        return averaged(self)
 
     def explain(
         self,
@@ -224,6 +240,7 @@ class Trainer(Parts):
         from .checkpoint import save
 
         with self.net.backend.ordered():
+            check_own(self)
             self.settle()
             save(self, path, **extra)
 

@@ -57,6 +57,7 @@ def test_every_command_has_help(gpubp, command):
         (["--l2", "-0.1"], "--l2"),
         (["--clip-norm", "0"], "--clip-norm"),
         (["--clip-value", "-1"], "--clip-value"),
+        (["--ema", "1"], "--ema: expected a rate of at least 0 and below 1"),
         (["--dropout", "1"], "--dropout: expected rates of at least 0 and below 1"),
         (["--dropout=-0.1"], "--dropout"),
         (["--dropout", "0.1,nan"], "got 'nan'"),

@@ -460,3 +460,13 @@ def test_tensorboard_gets_the_curves_and_a_resumed_run_goes_on(gpubp, flowers_cs
     refused("train", flowers_csv, "--out", "new", "--tensorboard", flowers_csv, naming="tensorboard")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     refused("train", flowers_csv, "--out", "new", "--tensorboard", "logs", naming="pip install tensorboard")
+
+
+def test_the_average_of_the_weights_is_what_a_run_predicts_by(gpubp, flowers_csv):
+    short = ("--epochs", 2, "--hidden", "8", "--seed", 0)
+    assert gpubp("train", flowers_csv, *short, "--ema", 0.9, "--out", "r").code == 0
+    _, trainer, _ = run.load_run("r")
+    _, by_average, _ = run.load_for_prediction("r")
+    assert trainer.ema == 0.9
+    np.testing.assert_array_equal(by_average.net.flat, trainer.average)
+    assert np.abs(trainer.net.flat - trainer.average).max() > 1e-4

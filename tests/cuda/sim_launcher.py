@@ -30,6 +30,8 @@ WRITES = {
     "prepare_update": (2, 4),
     "update": (0, 2, 3, 6),
     "penalty": (1, 5),
+    "prepare_average": (2,),
+    "average": (1,),
     "finish_penalty": (1,),
     "clip": (0, 3),
     "finish_clip": (2, 3),

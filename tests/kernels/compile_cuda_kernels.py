@@ -22,6 +22,7 @@ from numba import float32, float64, int64, uint16
 
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.cuda import (
+    averages,
     batches,
     clipping,
     constraints,
@@ -61,6 +62,7 @@ FLOAT64: dict[str, set[str] | None] = {
     "clip": None,  # squares and their sum, on purpose
     "finish_clip": None,
     "prepare_update": None,  # coefficients of the step, by one thread; the loss scale where a gradient overflowed
+    "prepare_average": None,  # the share of the new weights, by one thread
     "advance": None,  # the learning rate, the loss scale
     "reduce_weights": None,
     "finish_loss": None,
@@ -146,11 +148,13 @@ def kernels_of_real(real: Any) -> Iterator[Kernel]:
         for coefficients in dict.fromkeys(rule.coefficients for rule in RULES.values()):
             arguments = (flat, stats, integers, stats, flat)
             yield updates.prepare_update, (real,), (coefficients, width), arguments
+        yield averages.average, (real,), (width,), (flat, flat, integers, flat)
         yield updates.penalty, (real,), (width,), (flat, flat, stats, stats, stats, stats)
         yield reductions.sum_partials, (real,), (width,), (matrix, flat)
         for by_value, by_norm in ((True, False), (False, True), (True, True)):
             scalars = (by_value, by_norm, width)
             yield clipping.clip, (real,), scalars, (flat, stats, stats, stats)
+    yield averages.prepare_average, (real,), (), (integers, stats, flat)
     yield clipping.finish_clip, (real,), (), (stats, stats, stats, integers, stats)
     yield updates.finish_penalty, (real,), (), (stats, stats, integers)
     yield losses.reduce_weights, (real,), (), (flat, stats)

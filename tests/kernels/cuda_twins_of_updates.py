@@ -11,11 +11,12 @@ from cuda_twins import STORAGES, Storage, cpu, rng, same, short
 # The shim comes first: what follows takes its functions.
 from numba import float32, float64, int64
 
+from gpubp.kernels import averages as cpu_averages
 from gpubp.kernels import batches as cpu_batches
 from gpubp.kernels import clipping as cpu_clipping
 from gpubp.kernels import constraints as cpu_constraints
 from gpubp.kernels import loss_scale, optimizers, penalties
-from gpubp.kernels.cuda import batches, clipping, constraints, geometry, reductions, updates
+from gpubp.kernels.cuda import averages, batches, clipping, constraints, geometry, reductions, updates
 from gpubp.kernels.cuda.storage import numba_type
 from gpubp.kernels.loss_scale import DYNAMIC, GOOD, SCALE
 from gpubp.kernels.losses import STATS
@@ -235,6 +236,21 @@ def check_advance() -> None:
             assert counters[STEP] == step + (stopped == 0)
 
 
+def check_average(s: Storage, n: int, wide: bool) -> None:
+    """The first update, a later one, and what stops it."""
+    width, decay = s.width(n, wide, s.dtype), np.array([0.9])
+    for values in ({}, {"step": 7, "skipped": 2}, {"stopped": LOSS_NOT_FINITE}, {"overflowed": 1}):
+        p, e = (rng.standard_normal(n).astype(s.dtype) for _ in range(2))
+        e *= bool(values)  # before the first update there is none
+        theirs, counters, c = e.copy(), counters_of(**values), np.full(1, 7, s.dtype)
+        launch(averages.prepare_average, (s.real,), (), ((1,), (32,)), counters, decay, c)
+        launch(averages.average, (s.real,), (width,), short(geometry.flat(n, width)), p, e, counters, c)
+        if "overflowed" not in values:  # on a CPU there is no loss scale
+            cpu(cpu_averages.average, s.dtype, (p, theirs, counters, decay))
+        same(e, theirs, f"average {n} {s.name} {values}", exact="stopped" in values or "overflowed" in values)
+        assert values or np.array_equal(e, p)
+
+
 def check_loss_scale() -> None:
     """x2 after 2000 good steps in a row, up to the largest; x0.5 and a count begun anew after an overflow."""
     largest, last = loss_scale.LARGEST, loss_scale.GROW_AFTER - 1
@@ -270,6 +286,7 @@ def check_all(s: Storage, few: bool) -> None:
             check_max_norm(s, 19, 40 if n else 8, wide)
             if s.stored == s.dtype:
                 check_penalty(s, n, wide, divide=bool(n % 2))
+                check_average(s, n, wide)
                 for by in ((True, False), (False, True), (True, True)):
                     check_clip(s, n, wide, *by)
             if n:

@@ -15,6 +15,7 @@ from reference import run_kernel
 
 from gpubp.backend.blas import find_gemm
 from gpubp.kernels import (
+    averages,
     batches,
     cache,
     clipping,
@@ -126,6 +127,11 @@ def clip(dtype, shape):
     return clipping.clip, (g, limits, hyper, np.zeros(COUNTERS, np.int64), partials), (True, True), ()
 
 
+def average(dtype, shape):
+    p, e = arrays(dtype, shape, shape)
+    return averages.average, (p, e, np.array([0, 3, 0, 0, 0]), np.array([0.9])), (), ()
+
+
 def update(dtype, shape, name="adam", bad=False):
     rule = optimizers.RULES[name]
     p, g = arrays(dtype, shape, shape)
@@ -214,6 +220,7 @@ CASES = {
     "adam": update,
     "sgd": lambda *of: update(*of, "sgd"),
     "adam, bad gradient": lambda *of: update(*of, "adam", bad=True),
+    "average": average,
     "gather": gather,
     "smoothed class numbers": smooth(True),
     "smoothed targets": smooth(False),
@@ -245,7 +252,18 @@ def test_alone_and_teams_of_2_and_3_agree_bit_for_bit(name, dtype):
 
 
 def test_every_kernel_is_among_the_cases():
-    modules = (batches, clipping, constraints, dense, dropout, loss_passes, optimizers, penalties, products)
+    modules = (
+        averages,
+        batches,
+        clipping,
+        constraints,
+        dense,
+        dropout,
+        loss_passes,
+        optimizers,
+        penalties,
+        products,
+    )
     factories = {
         value
         for module in modules

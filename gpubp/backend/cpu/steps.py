@@ -8,7 +8,7 @@ from gpubp.backend import flops
 from gpubp.backend.accesses import by_all, by_first, by_rows
 from gpubp.backend.base import Array, State
 from gpubp.backend.terms import clipped_by
-from gpubp.kernels import batches, clipping, constraints, optimizers, penalties
+from gpubp.kernels import averages, batches, clipping, constraints, optimizers, penalties
 from gpubp.kernels.optimizers import Rule
 
 from .launches import CpuLaunches, shape_of
@@ -112,6 +112,24 @@ class CpuSteps(CpuLaunches):
                 by_all(limit),
                 by_all(state.counters),
                 by_all(factors, written=True),
+            ),
+        )
+
+    def average(self, parameters: Array, average: Array, decay: Array, state: State) -> None:
+        self._launch(
+            f"average {shape_of(parameters)}",
+            averages.average,
+            parameters.dtype,
+            (parameters, average, state.counters, decay),
+            (),
+            read=(parameters, average),
+            written=(average,),
+            flops=flops.average(parameters),
+            accesses=(
+                by_all(parameters),
+                by_all(average, written=True),
+                by_all(state.counters),
+                by_all(decay),
             ),
         )
 

@@ -28,6 +28,7 @@ Layout = tuple[tuple[int, ...], tuple[int, ...]]
 def factories() -> SimpleNamespace:
     """The CUDA kernels, which need `numba.cuda`."""
     from gpubp.kernels.cuda import (
+        averages,
         batches,
         clipping,
         constraints,
@@ -41,6 +42,7 @@ def factories() -> SimpleNamespace:
     )
 
     return SimpleNamespace(
+        averages=averages,
         batches=batches,
         clipping=clipping,
         constraints=constraints,

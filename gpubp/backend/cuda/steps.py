@@ -144,6 +144,31 @@ class CudaSteps(CudaLaunches):
             )
         )
 
+    def average(self, parameters: Array, average: Array, decay: Array, state: State) -> None:
+        c, width = self.empty((1,), parameters.dtype), flat_width(parameters, average)
+        real, averages = real_type(parameters), factories().averages
+        prepare = self._kernel(
+            "share of the new weights",
+            averages.prepare_average,
+            (real,),
+            (),
+            (state.counters, decay, c),
+            ((1,), (32,)),
+            changed=(c,),
+        )
+        work = self._kernel(
+            f"average {shape_of(parameters)}",
+            averages.average,
+            (real,),
+            (width,),
+            (parameters, average, state.counters, c),
+            geometry.flat(parameters.size, width),
+            read=(parameters, average),
+            written=(average,),
+            flops=flops.average(parameters),
+        )
+        self._run(prepare, work)
+
     # batches
 
     def gather(self, source: Array, order: Array, out: Array, state: State) -> None:
