@@ -17,6 +17,7 @@ from .diagnose import check_weights, look
 from .feed import feed_of
 from .history import Row
 from .interrupt import Interrupt
+from .length import check_length
 from .policy import SKIP, Policy, RolledBack
 from .position import Position, first_step
 from .progress import Progress
@@ -48,6 +49,7 @@ class Epochs:
         # A second fit prolongs the run; a resumed one ends where it was to end.
         if not trainer.total_steps_given:
             trainer.total_steps = max(trainer.total_steps or 0, self.steps + epochs * per_epoch)
+        check_length(trainer, self.steps + epochs * per_epoch)
         self.rates = ops.empty((per_epoch,), np.float64)
         self.policy = Policy(trainer)
         self.feed = feed_of(trainer, data, batch, self.rates, weighted, limit)

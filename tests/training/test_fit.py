@@ -15,7 +15,7 @@ from reference import host
 from gpubp import Network, Trainer
 from gpubp.errors import ConfigError, InputError, NumericalError
 from gpubp.optimizers import SGD, Adam
-from gpubp.schedules import Plateau
+from gpubp.schedules import Plateau, Warmup
 from gpubp.training import EarlyStopping, progress
 from gpubp.training import epochs as loop
 from gpubp.training.step import Step
@@ -517,3 +517,25 @@ def test_bad_arguments_get_one_line(options, kind, message):
 def test_early_stopping_arguments(patience, min_delta):
     with pytest.raises(InputError, match=r"EarlyStopping: .*expected"):
         EarlyStopping(patience, min_delta)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "step", "exponential"])
+def test_a_schedule_shorter_than_the_run(schedule):
+    x, y = data()
+    trainer = trainer_of(schedule=schedule, total_steps=35)
+    trainer.fit(x, y, epochs=4, batch_size=16)
+    before = trainer.net.flat.tobytes()
+    with pytest.raises(ConfigError, match=r"total_steps: expected at least 40, .*; got 35, where schedule"):
+        trainer.fit(x, y, epochs=4, batch_size=16)
+    assert (trainer.net.flat.tobytes(), trainer.epoch, trainer.steps) == (before, 4, 20)
+    trainer.fit(x, y, epochs=3, batch_size=16)
+
+
+def test_a_warm_up_as_long_as_the_run():
+    x, y = data()
+    trainer = trainer_of(schedule=Warmup(steps=35), total_steps=35)
+    with pytest.raises(
+        ConfigError, match=r"Warmup steps: expected fewer than the 35 updates of the run; got 35"
+    ):
+        trainer.fit(x, y, epochs=7, batch_size=16)
+    trainer_of(schedule=Warmup(steps=34), total_steps=35).fit(x, y, epochs=7, batch_size=16)
