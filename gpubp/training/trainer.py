@@ -47,9 +47,9 @@ class Trainer(Parts):
     CrossEntropyLoss has it, or of each output's two with binary_cross_entropy. The history's loss and the gradients are
     of these targets; `evaluate`, validation and early stopping keep the plain ones.
 
-    `schedule` multiplies the optimizer's lr as a function of the step; `total_steps` is the length of the whole run,
-    which most schedules need and `fit` works out by itself. `seed` fixes the order of the examples and what dropout
-    drops.
+    `schedule` multiplies the optimizer's lr as a function of the step; `total_steps` is the length of the whole
+    run, which most schedules need and `fit` works out by itself; a `fit` beyond one that was given is a
+    ConfigError. `seed` fixes the order of the examples and what dropout drops.
 
     `on_nan` says what follows a step whose loss or gradients are not finite, which never changes a weight. "stop"
     raises NumericalError. "skip" leaves its batch out: neither weights nor optimizer see it. "rollback" takes both back
