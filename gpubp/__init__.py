@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from .optimizers import AdamW as AdamW
     from .optimizers import Lion as Lion
     from .optimizers import RMSprop as RMSprop
+    from .population import Population as Population
+    from .population import PopulationTrainer as PopulationTrainer
     from .training import EarlyStopping as EarlyStopping
     from .training import History as History
     from .training import TensorBoard as TensorBoard
@@ -62,6 +64,7 @@ _ROOMS = {
     "layers": ("Dense", "Dropout"),
     "network": ("Network",),
     "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Lion", "RMSprop"),
+    "population": ("Population", "PopulationTrainer"),
     "training": ("EarlyStopping", "History", "TensorBoard", "Trainer", "find_learning_rate"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}

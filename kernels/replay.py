@@ -50,7 +50,7 @@ GUARD, USERS, THREADS, GET, SET = range(
 
 
 @register_jitable
-def _walk(table, rows, counters, times, me, team):
+def walk(table, rows, counters, times, me, team):
     """Walks the table of `rows` launches as member `me`; stops after a pass that set STOPPED. Passes begun."""
     done = 0
     while done < times:
@@ -96,7 +96,7 @@ def _lead(table, rows, counters, times, team, alone):
     _hush(blas, 1)
     size = load(team)
     if size == 1 or exchange(team + 8 * BUSY, 1) == 1:
-        done = _walk(table, rows, counters, times, 0, alone)
+        done = walk(table, rows, counters, times, 0, alone)
     else:
         store(team + 8 * TABLE, table)
         store(team + 8 * ROWS, rows)
@@ -107,7 +107,7 @@ def _lead(table, rows, counters, times, team, alone):
             cells = member(other, team)
             if exchange(cells + 8 * SLEEPS, 0) == 1:
                 release_lock(load(team + 8 * RELEASE), load(cells + 8 * LOCK))
-        done = _walk(table, rows, counters, times, 0, team)
+        done = walk(table, rows, counters, times, 0, team)
         store(team + 8 * BUSY, 0)
     _hush(blas, -1)
     return done
@@ -124,7 +124,7 @@ def _serve(me, team):
             store(cells + 8 * DONE, job)
             if rows == 0:
                 return
-            _walk(
+            walk(
                 load(team + 8 * TABLE),
                 rows,
                 load(team + 8 * JOB_COUNTERS),

@@ -29,6 +29,7 @@ from .terms import DType as DType
 from .terms import LaunchCost as LaunchCost
 from .terms import Memory as Memory
 from .terms import Recording as Recording
+from .terms import SideBySide as SideBySide
 from .window import Window
 
 
@@ -278,3 +279,11 @@ class Backend(ABC):
     @abstractmethod
     def capture(self, state: State) -> AbstractContextManager[Recording]:
         """Records the operations made inside, by this thread, while they run."""
+
+    def beside(self, k: int) -> Backend:
+        """This device for the k-th of networks that train side by side: what their products share is not shared."""
+        return self
+
+    @abstractmethod
+    def side_by_side(self, recordings: Sequence[Recording]) -> SideBySide:
+        """Recordings, of backends that `beside` gave, which change nothing that another touches, replayed together."""

@@ -54,6 +54,12 @@ class CpuRecording:
         work = sum(launch.work for launch in self.launches)
         self._pace = Pace(self.team, work) if self.team > 1 and work >= SHARED_FROM else None
 
+    def table(self) -> tuple[int, int, int]:
+        """What compiled code walks: the address of the table, its rows, the address of the counters."""
+        if self._table is None:
+            self._finish()
+        return self._addresses[0], len(self.launches), self._addresses[1]
+
     def cells_of(self, array: npt.NDArray[Any]) -> Callable[[int], None]:
         """A function that puts another array of the same shape, by its address, in the place of `array`."""
         if self._table is None:

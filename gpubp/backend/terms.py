@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -57,6 +58,14 @@ class Recording(Protocol):
 
     def costs(self, repeats: int = 0) -> list[LaunchCost]:
         """Every launch with its cost; with `repeats`, timed: the median. Timing runs the launches for real."""
+        ...
+
+
+class SideBySide(Protocol):
+    """Recordings that are replayed together. Their buffers live as long as it does."""
+
+    def replay(self, times: Sequence[int]) -> None:
+        """Each recording again, so many times; one stops after a pass that set its own counters[STOPPED]."""
         ...
 
 

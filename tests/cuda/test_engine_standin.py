@@ -23,6 +23,7 @@ OF_EVERY_DEVICE = [
     "tests/test_network.py",
     "tests/test_gradcheck.py",
     "tests/training",
+    "tests/population",
     "tests/estimators/test_devices.py",
 ]
 

@@ -15,6 +15,7 @@ from gpubp.backend.blas import find_gemm
 from gpubp.backend.launch import Launch, make_row
 from gpubp.backend.prepared import Prepared
 from gpubp.backend.recording import CpuRecording, run_once
+from gpubp.backend.side_by_side import CpuSideBySide
 from gpubp.kernels.compile import cpu_kernel
 
 from .arrays import CpuArrays
@@ -41,6 +42,9 @@ class CpuLaunches(CpuArrays):
         self, run: Callable[[Array], Array], shape: tuple[int, int], dtype: DType
     ) -> Callable[[Array], Array | None] | None:
         return None if self._plain else Prepared(self, self._launch, run, shape, np.dtype(dtype))
+
+    def side_by_side(self, recordings: Sequence[Any]) -> CpuSideBySide:
+        return CpuSideBySide(recordings)
 
     def _launch(
         self,

@@ -17,6 +17,7 @@ from .launches import factories, flat_width, real_type, shape_of
 from .layers import CudaLayers
 from .loss import CudaLoss
 from .products import Products
+from .side_by_side import BRANCHES
 from .steps import CudaSteps
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class CudaBackend(CudaLayers, CudaLoss, CudaSteps):
         self._products = Products(lane, deterministic=deterministic)
         self._aside = Products(lane.beside(), self._products.tuner)
         self._siblings: dict[str | None, CudaBackend] = {precision: self}
+        self._beside: dict[int, CudaBackend] = {0: self}
 
     # precision
 
@@ -66,7 +68,7 @@ class CudaBackend(CudaLayers, CudaLoss, CudaSteps):
                 )
             self._check_capability(precision)
         if precision not in self._siblings:
-            self._siblings.setdefault(precision, self._sibling(precision))
+            self._siblings.setdefault(precision, self._sibling(self._lane, precision))
         return self._siblings[precision]
 
     def _check_capability(self, precision: str) -> None:
@@ -77,14 +79,26 @@ class CudaBackend(CudaLayers, CudaLoss, CudaSteps):
                 f"got {found[0]}.{found[1]}; use precision=None"
             )
 
-    def _sibling(self, precision: str | None) -> CudaBackend:
-        """The same device, kernels and products with another precision."""
+    def _sibling(self, lane: Lane, precision: str | None) -> CudaBackend:
+        """The same device and kernels with another precision, or, on another lane, with products of its own."""
         new = object.__new__(type(self))
-        CudaArrays.__init__(new, self.context, self._lane)
+        CudaArrays.__init__(new, self.context, lane)
         new.precision, new.fuse, new.branch = precision, self.fuse, self.branch
         new._launcher, new._products, new._aside = self._launcher, self._products, self._aside
-        new._siblings = self._siblings
+        new._siblings, new._beside = self._siblings, {0: new}
         return new
+
+    # several networks
+
+    def beside(self, k: int) -> Backend:
+        k %= BRANCHES
+        if k not in self._beside:
+            new = self._sibling(self._lane.beside(), self.precision)
+            new._products = Products(new._lane, self._products.tuner)
+            new._aside = Products(new._lane.beside(), self._products.tuner)
+            new._siblings = {new.precision: new}
+            self._beside.setdefault(k, new)
+        return self._beside[k]
 
     def storage(self, dtype: DType) -> np.dtype[Any]:
         return np.dtype(STORAGE[self.precision] if self.precision else dtype)

@@ -47,7 +47,7 @@ class CudaRecording:
         self.launches: list[CudaLaunch] = []
         self.branch = branch
         self.built = 0  # graphs made so far
-        self._lane = lane
+        self.lane = lane
         self._graph: Any = None
 
     def append(self, launch: CudaLaunch) -> None:
@@ -57,11 +57,11 @@ class CudaRecording:
 
     def replay(self, times: int = 1) -> int:
         """The launches again, `times` times, without waiting; `times`. What follows a stop does nothing."""
-        with self._lane.context.use():
+        with self.lane.context.use():
             if self._graph is None:
                 self._graph = self._build()
             for _ in range(times):
-                self._graph.launch(self._lane.context.stream)
+                self._graph.launch(self.lane.context.stream)
         return times
 
     def _build(self) -> Any:
@@ -70,11 +70,11 @@ class CudaRecording:
         def issue_all(main: Any, *branches: Any) -> None:
             branch = branches[0] if branches else main
             for launch, stream in _branched(self.launches, main, branch, events):
-                with self._lane.onto(stream):
+                with self.lane.onto(stream):
                     launch.issue()
 
         graph = capture(issue_all, streams=2 if self.branch else 1)
-        graph.upload(self._lane.context.stream)
+        graph.upload(self.lane.context.stream)
         self.built += 1
         return graph
 
@@ -82,7 +82,7 @@ class CudaRecording:
 
     def costs(self, repeats: int = 0) -> list[LaunchCost]:
         """Every launch with its cost; with `repeats`, its median time on the device. The step is then made once."""
-        with self._lane.context.use():
+        with self.lane.context.use():
             seconds = [self._seconds(launch, repeats) if repeats else 0.0 for launch in self.launches]
         return [
             LaunchCost(launch.scope, launch.name, launch.read, launch.written, launch.flops, time)
@@ -93,11 +93,11 @@ class CudaRecording:
         """The median; what the launch changed many times is put back, then the launch is made for real."""
         from cupy.cuda import Event, get_elapsed_time
 
-        stream = self._lane.context.stream
+        stream = self.lane.context.stream
         before = [array.copy() for array in launch.changed]
 
         def copies(stream: Any) -> None:
-            with self._lane.onto(stream):
+            with self.lane.onto(stream):
                 for _ in range(COPIES):
                     launch.issue()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from gpubp.kernels.optimizers import Rule
 
 from .launches import CudaLaunches, factories, flat_width, matrix_width, real_type, shape_of
 from .recording import CudaLaunch, CudaRecording
+from .side_by_side import CudaSideBySide
 
 
 class CudaSteps(CudaLaunches):
@@ -228,3 +230,6 @@ class CudaSteps(CudaLaunches):
             yield recording
         finally:
             self._thread.recording = None
+
+    def side_by_side(self, recordings: Sequence[Any]) -> CudaSideBySide:
+        return CudaSideBySide(recordings)
