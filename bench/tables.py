@@ -18,6 +18,7 @@ from typing import Any
 import fit_table
 import growth_table
 import learning_rules_table
+import population_table
 import sklearn_parity_table
 import startup_table
 from cells import ON_CPU, key, read
@@ -155,6 +156,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "growth": of_record("growth", growth_table.table),
     "startup": of_record("startup", startup_table.table),
     "sklearn-parity": of_record("sklearn-parity", sklearn_parity_table.table),
+    "population": of_record("population", population_table.table),
     "learning-rules": of_record("learning-rules", learning_rules_table.table),
 }
 

@@ -17,6 +17,7 @@ from gpubp import Network, Trainer
 from gpubp.backend import State
 from gpubp.backend.cuda import recording as recording_module
 from gpubp.backend.cuda.recording import COPIES, CudaLaunch, CudaRecording, capture
+from gpubp.backend.cuda.side_by_side import BRANCHES
 from gpubp.data import blocks
 from gpubp.kernels.activations import activation
 from gpubp.kernels.replay import CURSOR, STEP
@@ -198,6 +199,46 @@ def test_a_branch_that_is_joined_too_late_shows(monkeypatch):
             not np.array_equal(*pair) for pair in zip(everything(trainer), everything(plain), strict=True)
         )
     assert differs
+
+
+# ---- several networks side by side ---------------------------------------------------------------------
+
+
+def test_networks_side_by_side_are_one_graph_with_a_branch_and_a_workspace_each():
+    """Of three recordings two share a lane: they follow each other; the third waits for neither."""
+    steps = [a_step(CUDA.beside(k), "bfloat16")[::-1] for k in (0, 1, 0)]
+    plain = [a_step(CUDA, "bfloat16")[::-1] for _ in steps]
+    lanes = [step.recording.lane for step, _ in steps]
+    assert lanes[0] is lanes[2] is not lanes[1]
+    assert lanes[0].workspace.data.ptr != lanes[1].workspace.data.ptr
+    assert lanes[0].workspace is plain[0][0].recording.lane.workspace
+    group = CUDA.side_by_side([step.recording for step, _ in steps])
+    before = counts.copy()
+    group.replay([3, 2, 3])
+    group.replay([1, 1, 1])
+    seen = counts - before
+    assert (seen["graphs"], seen["graph launches"]) == (2, 3 + 1)  # all twice, the two with three passes, all
+    assert len(group._graphs) == 2
+    own = len(steps[0][0].recording.launches)
+    nodes = group._graphs[0, 1, 2].nodes
+    first, second, third = nodes[:own], nodes[own : 2 * own], nodes[2 * own :]
+    assert first[0].after == second[0].after == set()
+    assert all(node.after <= {*second[:k]} for k, node in enumerate(second))
+    assert third[0].after == {first[-1]}
+    for (_, trainer), (step, alone), times in zip(steps, plain, (4, 3, 4), strict=True):
+        step.recording.replay(times)
+        for mine, theirs in zip(everything(trainer), everything(alone), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_lanes_are_as_many_as_branches():
+    assert len({id(CUDA.beside(k)) for k in range(40)}) == BRANCHES
+    assert CUDA.beside(0) is CUDA
+    assert CUDA.beside(3) is CUDA.beside(3 + BRANCHES)
+    twin = CUDA.beside(3).with_precision("float32", "tf32")
+    assert twin is CUDA.beside(3).with_precision("float32", "tf32")
+    assert twin._lane is CUDA.beside(3)._lane
+    assert twin is not CUDA.with_precision("float32", "tf32")
 
 
 @pytest.mark.parametrize("precision", [None, "tf32", "bfloat16", "float16"])

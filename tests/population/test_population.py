@@ -12,6 +12,7 @@ from gpubp import SGD, Adam, Dense, Dropout, EarlyStopping, Network, Population,
 from gpubp.backend.cpu import CpuBackend
 from gpubp.errors import ConfigError, InputError
 from gpubp.population import epochs as epochs_module
+from gpubp.schedules import Plateau
 from gpubp.training.interrupt import Interrupt
 
 LAYERS = [4, 8, 3]
@@ -131,6 +132,22 @@ def test_a_second_fit_goes_on():
         same(together, alone)
 
 
+def test_chunks_of_a_step_and_epochs_of_other_lengths(monkeypatch):
+    monkeypatch.setattr(epochs_module, "CHUNK_SECONDS", 0.0)  # a chunk then is one step of each
+    trainer = PopulationTrainer(population(2), "mse", seeds=20)
+    rows = [range(10), range(45)]
+    trainer.fit(X, Y, epochs=2, batch_size=10, rows=rows)
+    for k, together in enumerate(trainer):
+        alone = separate(k, "mse", "adam")
+        alone.fit(X[rows[k]], Y[rows[k]], epochs=2, batch_size=10)
+        same(together, alone)
+
+
+def test_a_schedule_that_watches_the_loss_is_each_members_own():
+    trainer = PopulationTrainer(population(2), "mse", schedule=Plateau(), seeds=20)
+    assert trainer[0].schedule is not trainer[1].schedule
+
+
 def test_validation_of_many_rows_is_that_of_evaluate():
     x, y = np.tile(X, (90, 1)), np.tile(LABELS, 90)
     trainer = PopulationTrainer(population(2), "softmax_cross_entropy", seeds=20)
@@ -167,16 +184,17 @@ def test_a_member_that_overflows_stops_and_the_others_do_not(device):
 
 
 def test_a_signal_ends_a_fit_and_the_next_one_trains(monkeypatch):
-    trainer = PopulationTrainer(population(2), "mse", [SGD(1e200), SGD(0.1)], seeds=20)
+    """Even a member whose last step was stopped, and not yet looked at."""
+    trainer, y = PopulationTrainer(population(2), "mse", seeds=20), Y.copy()
+    y[0] = 1e200
     with monkeypatch.context() as patch:
         patch.setattr(epochs_module, "catch_interrupt", Pressed)
-        histories = trainer.fit(X, Y, epochs=3, batch_size=10)
+        histories = trainer.fit(X, y, epochs=3, batch_size=10, rows=[range(9), range(9, 30)])
     assert [(len(history), history.stopped) for history in histories] == [(0, "interrupted")] * 2
-    before = trainer[1].net.flat.copy()
-    with pytest.warns(RuntimeWarning, match="member 0"):
-        trainer.fit(X, Y, epochs=1, batch_size=10)
-    assert len(trainer[1].history) == 1
-    assert not np.array_equal(before, trainer[1].net.flat)
+    before = [net.flat.copy() for net in trainer.population]
+    histories = trainer.fit(X, Y, epochs=1, batch_size=10)
+    assert [(len(history), history.stopped) for history in histories] == [(1, "finished")] * 2
+    assert not any(np.array_equal(net.flat, old) for net, old in zip(trainer.population, before, strict=True))
 
 
 class Pressed:
