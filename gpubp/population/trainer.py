@@ -45,6 +45,7 @@ class PopulationTrainer:
         divide_penalty: bool = False,
         clip_norm: float | Sequence[float | None] | None = None,
         clip_value: float | Sequence[float | None] | None = None,
+        label_smoothing: float | Sequence[float] = 0.0,
         schedule: str | Schedule | Sequence[str | Schedule | None] | None = None,
         total_steps: int | None = None,
         seeds: int | Sequence[int] | None = None,
@@ -62,6 +63,7 @@ class PopulationTrainer:
             "l1": for_each(l1, size, "l1"),
             "clip_norm": for_each(clip_norm, size, "clip_norm"),
             "clip_value": for_each(clip_value, size, "clip_value"),
+            "label_smoothing": for_each(label_smoothing, size, "label_smoothing"),
             "schedule": [copy.copy(one) for one in schedules],
             "seed": seeds_of(seeds, size),
         }

@@ -143,6 +143,19 @@ def test_chunks_of_a_step_and_epochs_of_other_lengths(monkeypatch):
         same(together, alone)
 
 
+def test_smoothed_targets_and_constrained_weights():
+    layers, smoothing = [Dense(4, 8, "tanh", max_norm=0.5), Dense(8, 3)], [0.0, 0.2]
+    trainer = PopulationTrainer(
+        population(2, layers=layers), "softmax_cross_entropy", label_smoothing=smoothing, seeds=20
+    )
+    trainer.fit(X, LABELS, epochs=2, batch_size=16, validation=(X, LABELS))
+    for k, together in enumerate(trainer):
+        more = {"layers": layers, "label_smoothing": smoothing[k]}
+        alone = separate(k, "softmax_cross_entropy", "adam", **more)
+        alone.fit(X, LABELS, epochs=2, batch_size=16, validation=(X, LABELS))
+        same(together, alone)
+
+
 def test_a_schedule_that_watches_the_loss_is_each_members_own():
     trainer = PopulationTrainer(population(2), "mse", schedule=Plateau(), seeds=20)
     assert trainer[0].schedule is not trainer[1].schedule
