@@ -26,7 +26,7 @@ layers: list[gpubp.Dense | gpubp.Dropout] = [gpubp.Dropout(0.2)]
 for n_in in (784, asked.width, asked.width):
     layers += [gpubp.Dense(n_in, asked.width, "relu", max_norm=2.0), gpubp.Dropout(0.5)]
 net = gpubp.Network([*layers, gpubp.Dense(asked.width, 10)], seed=0)
-method = gpubp.SGD(0.1, momentum=0.95, nesterov=True)
+method = gpubp.Adam(1e-3)
 trainer = gpubp.Trainer(net, "softmax_cross_entropy", method, schedule="one_cycle", seed=0)
 
 curve = []  # the test part is watched, never used: nothing is chosen by it
