@@ -195,3 +195,17 @@ def run_kernel(factory, dtype, operands, scalars=(), integers=(), *, size=1):
         assert (block[:_MARGIN] == 0xA5).all(), "wrote in front of an operand"
         assert (block[_MARGIN + operand.nbytes :] == 0xA5).all(), "wrote behind an operand"
         operand[...] = view
+
+
+def torch_twin(torch, net):
+    """PyTorch's network with the weights of `net`, tanh or relu between its layers, all in float64: a Sequential."""
+    kinds, modules = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}, []
+    for k, layer in enumerate(net.layers):
+        linear = torch.nn.Linear(layer.n_in, layer.n_out, dtype=torch.float64)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(net.parameters()[f"{k}.W"].T.copy()))
+            linear.bias.copy_(torch.from_numpy(net.parameters()[f"{k}.b"].copy()))
+        modules.append(linear)
+        if layer is not net.layers[-1]:
+            modules.append(kinds[layer.activation.name]())
+    return torch.nn.Sequential(*modules)

@@ -1,12 +1,11 @@
 """Optimizers step for step as PyTorch documents them, in float64 on a whole network; their arguments."""
 
 import dataclasses
-import itertools
 import json
 
 import numpy as np
 import pytest
-from reference import host
+from reference import host, torch_twin
 
 import gpubp
 from gpubp import optimizers
@@ -63,25 +62,18 @@ def parity(torch, activation, method, kind, options, *, l1=0.0, l2=0.0):
     """Worst relative difference of any parameter after any of 200 steps, against PyTorch's network and optimizer."""
     net = gpubp.Network(WIDTHS, activation, dtype="float64", seed=1)
     trainer = gpubp.Trainer(net, "softmax_cross_entropy", method, l1=l1, l2=l2)
-    layers = []
-    for k, (n_in, n_out) in enumerate(itertools.pairwise(WIDTHS)):
-        linear = torch.nn.Linear(n_in, n_out, dtype=torch.float64)
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(net.parameters()[f"{k}.W"].T.copy()))
-            linear.bias.zero_()
-        layers += [linear, {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[activation]()]
-    model = torch.nn.Sequential(*layers[:-1])
+    model = torch_twin(torch, net)
     theirs = getattr(torch.optim, kind)(model.parameters(), lr=method.lr, **options)
     worst = 0.0
     for x, y in batches():
         loss = torch.nn.functional.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y))
-        for layer in layers[::2]:
+        for layer in model[::2]:
             loss = loss + l1 * layer.weight.abs().sum() + l2 / 2 * (layer.weight**2).sum()
         theirs.zero_grad()
         loss.backward()
         theirs.step()
         assert trainer.step(x, y) == pytest.approx(loss.item(), rel=1e-10)
-        for k, layer in enumerate(layers[::2]):
+        for k, layer in enumerate(model[::2]):
             for name, right in ((f"{k}.W", layer.weight.T), (f"{k}.b", layer.bias)):
                 right = right.detach().numpy()
                 worst = max(worst, float(np.abs(net.parameters()[name] - right).max() / np.abs(right).max()))

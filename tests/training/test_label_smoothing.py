@@ -1,10 +1,8 @@
 """Trainer(label_smoothing): against PyTorch, and against targets that were smoothed by hand, in every way of a step."""
 
-import itertools
-
 import numpy as np
 import pytest
-from reference import host
+from reference import host, torch_twin
 
 import gpubp
 from gpubp import Network, Trainer
@@ -27,14 +25,7 @@ def trainer_of(loss="softmax_cross_entropy", rate=RATE, device="cpu", optimizer=
 @pytest.mark.parametrize("probabilities", [False, True])
 def test_as_pytorch_smooths(torch, probabilities):
     trainer = trainer_of(optimizer=Adam(0.01))
-    layers = []
-    for k, (n_in, n_out) in enumerate(itertools.pairwise(WIDTHS)):
-        linear = torch.nn.Linear(n_in, n_out, dtype=torch.float64)
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(trainer.net.parameters()[f"{k}.W"].T.copy()))
-            linear.bias.zero_()
-        layers += [linear, torch.nn.Tanh()]
-    model = torch.nn.Sequential(*layers[:-1])
+    model = torch_twin(torch, trainer.net)
     theirs = torch.optim.Adam(model.parameters(), lr=0.01)
     loss_of = torch.nn.CrossEntropyLoss(label_smoothing=RATE)
     for step in range(200):
@@ -46,7 +37,7 @@ def test_as_pytorch_smooths(torch, probabilities):
         loss.backward()
         theirs.step()
         assert trainer.step(x, y) == pytest.approx(loss.item(), rel=1e-10)
-    for k, layer in enumerate(layers[::2]):
+    for k, layer in enumerate(model[::2]):
         found = trainer.net.parameters()[f"{k}.W"]
         np.testing.assert_allclose(found, layer.weight.detach().numpy().T, rtol=1e-9, atol=1e-12)
 

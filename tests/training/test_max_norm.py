@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from reference import host
+from reference import host, torch_twin
 
 import gpubp
 from gpubp import Adam, Dense, Network, Trainer
@@ -26,14 +26,8 @@ def trainer_of(limits=LIMITS, device="cpu", **options):
 
 
 def test_as_pytorch_renormalizes(torch):
-    trainer, layers = trainer_of(), []
-    for k, (n_in, n_out) in enumerate(itertools.pairwise(WIDTHS)):
-        linear = torch.nn.Linear(n_in, n_out, dtype=torch.float64)
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(trainer.net.parameters()[f"{k}.W"].T.copy()))
-            linear.bias.zero_()
-        layers += [linear, torch.nn.Tanh()]
-    model = torch.nn.Sequential(*layers[:-1])
+    trainer = trainer_of()
+    model = torch_twin(torch, trainer.net)
     theirs, shrunk = torch.optim.Adam(model.parameters(), lr=0.02), 0
     for step in range(200):
         x, y = data(seed=step)
@@ -42,12 +36,12 @@ def test_as_pytorch_renormalizes(torch):
         loss.backward()
         theirs.step()
         with torch.no_grad():
-            norms = layers[0].weight.norm(dim=1, keepdim=True)
+            norms = model[0].weight.norm(dim=1, keepdim=True)
             shrunk += int((norms > 0.9).sum())
-            layers[0].weight.mul_(torch.clamp(0.9 / norms, max=1))
+            model[0].weight.mul_(torch.clamp(0.9 / norms, max=1))
         assert trainer.step(x, y) == pytest.approx(loss.item(), rel=1e-10)
     assert shrunk > 20
-    for k, layer in enumerate(layers[::2]):
+    for k, layer in enumerate(model[::2]):
         found = trainer.net.parameters()[f"{k}.W"]
         np.testing.assert_allclose(found, layer.weight.detach().numpy().T, rtol=1e-9, atol=1e-12)
 

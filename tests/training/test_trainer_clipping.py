@@ -1,10 +1,8 @@
 """Trainer(clip_norm, clip_value): against NumPy and PyTorch, in every way that a step is made, off by default."""
 
-import itertools
-
 import numpy as np
 import pytest
-from reference import host
+from reference import host, torch_twin
 
 import gpubp
 from gpubp import Network, Trainer
@@ -60,14 +58,7 @@ def test_steps_against_numpy_penalty_included(device, clips):
 @pytest.mark.parametrize("clips", CLIPS, ids=repr)
 def test_as_pytorch_clips(torch, clips):
     trainer = trainer_of(optimizer=Adam(0.01), **clips)
-    layers = []
-    for k, (n_in, n_out) in enumerate(itertools.pairwise(WIDTHS)):
-        linear = torch.nn.Linear(n_in, n_out, dtype=torch.float64)
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(trainer.net.parameters()[f"{k}.W"].T.copy()))
-            linear.bias.zero_()
-        layers += [linear, torch.nn.Tanh()]
-    model = torch.nn.Sequential(*layers[:-1])
+    model = torch_twin(torch, trainer.net)
     theirs = torch.optim.Adam(model.parameters(), lr=0.01)
     for step in range(50):
         x, y = data(seed=step)
@@ -79,7 +70,7 @@ def test_as_pytorch_clips(torch, clips):
             torch.nn.utils.clip_grad_norm_(model.parameters(), clips["clip_norm"])
         theirs.step()
         trainer.step(x, y)
-        for k, layer in enumerate(layers[::2]):
+        for k, layer in enumerate(model[::2]):
             W = layer.weight.detach().numpy().T
             np.testing.assert_allclose(trainer.net.parameters()[f"{k}.W"], W, rtol=1e-9, atol=1e-12)
 
