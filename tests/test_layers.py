@@ -9,7 +9,9 @@ from reference import ACTIVATION
 import gpubp
 from gpubp.backend import get_backend
 from gpubp.errors import ConfigError, InputError
-from gpubp.layers import Dense, from_config
+from gpubp.kernels.activations import activation
+from gpubp.layers import Dense, Layer, from_config
+from gpubp.network import Network
 
 widths = st.integers(1, 20)
 
@@ -116,3 +118,70 @@ def test_an_unknown_initializer_gets_the_nearest():
 def test_a_config_of_something_else(config):
     with pytest.raises(ConfigError, match="layer: expected"):
         from_config(config)
+
+
+class Twice(Layer):
+    """a = 2 x: a layer without parameters, written in the operations that every backend has."""
+
+    def __init__(self, n):
+        self.n_in = self.n_out = n
+        self.activation = activation("identity")
+
+    def shapes(self):
+        return {}
+
+    def initials(self):
+        return {}
+
+    def bind(self, ops, parameters, gradients, stored):
+        self.rows = ops.to_device(2 * np.eye(self.n_in))
+        self.db = ops.empty((self.n_in,), np.float64)
+
+    def gradients(self):
+        return {}
+
+    def forward(self, ops, x, *, keep, drop=None):
+        return ops.matmul(x, self.rows), None
+
+    def delta(self, ops, above, delta, saved, *, drop=None):
+        return ops.matmul(above.upstream(ops, delta), self.rows)
+
+    def gradient(self, ops, x, delta):
+        pass
+
+    def upstream(self, ops, delta):
+        return delta
+
+    def kept(self, *, dropped):
+        return 2 * self.n_out
+
+    def described(self):
+        return "twice"
+
+    def config(self):
+        return {"layer": "twice", "n": self.n_in}
+
+
+@pytest.mark.parametrize("places", [(0,), (1,), (0, 1, 1, 2)])
+def test_another_layer_stands_anywhere_but_last(places):
+    """Doubling what a Dense layer takes is doubling its W."""
+    dense = [Dense(4, 5, "tanh"), Dense(5, 3, "gelu"), Dense(3, 2)]
+    layers = [layer for k, one in enumerate(dense) for layer in [*[Twice(one.n_in)] * places.count(k), one]]
+    net, plain = Network(layers, dtype="float64", seed=0), Network(dense, dtype="float64", seed=0)
+    at = [k for k, layer in enumerate(net.layers) if isinstance(layer, Dense)]
+    factor = [2.0 ** places.count(k) for k in range(3)]
+    for k in range(3):
+        plain.parameters()[f"{k}.W"][...] *= factor[k]
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((7, 4)), rng.standard_normal((7, 2))
+    np.testing.assert_allclose(net.forward(x), plain.forward(x), rtol=1e-12)
+    (value, found), (expected_value, expected) = (one.gradients(x, y, "mse") for one in (net, plain))
+    assert value == pytest.approx(expected_value, rel=1e-12)
+    np.testing.assert_allclose(found["x"], expected["x"], rtol=1e-10, atol=1e-14)
+    for k in range(3):
+        np.testing.assert_allclose(found[f"{at[k]}.b"], expected[f"{k}.b"], rtol=1e-10, atol=1e-14)
+        np.testing.assert_allclose(
+            found[f"{at[k]}.W"], factor[k] * expected[f"{k}.W"], rtol=1e-10, atol=1e-14
+        )
+    with pytest.raises(InputError, match="expected a Dense layer as the last one"):
+        Network([*layers, Twice(2)])

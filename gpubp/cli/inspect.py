@@ -66,8 +66,7 @@ def _info_run(name: str) -> None:
     print(f"epoch     {trainer.epoch} of {run.options['epochs']}")
     print(network_line(trainer.net))
     for k, layer in enumerate(trainer.net.layers):
-        bias = "" if layer.bias else ", no bias"
-        print(f"layer {k}   {layer.n_in} to {layer.n_out}, {layer.activation.name}{bias}")
+        print(f"layer {k}   {layer.described()}")
     for function in dict.fromkeys([*(layer.activation for layer in trainer.net.layers), trainer.loss]):
         if isinstance(function, (CustomActivation, CustomLoss)):
             print(f"own       {function.name}: {function.formulas[0]}; derivative {function.formulas[1]}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gpubp.backend import Backend, devices
 from gpubp.data import Table, TableBlocks
 from gpubp.errors import counted as counted
+from gpubp.layers import Dense
 from gpubp.network import Network
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def network_line(net: Network) -> str:
     widths = "-".join(str(n) for n in (net.n_in, *(layer.n_out for layer in net.layers)))
     names = list(dict.fromkeys(layer.activation.name for layer in net.layers[:-1])) or ["linear"]
     dropped = [f"dropout {','.join(f'{rate:g}' for rate in net.rates[1:])}"] if any(net.rates) else []
-    limits = [layer.max_norm for layer in net.layers if layer.max_norm is not None]
+    dense = [layer for layer in net.layers if isinstance(layer, Dense)]
+    limits = [layer.max_norm for layer in dense if layer.max_norm is not None]
     limited = [f"max-norm {','.join(f'{limit:g}' for limit in dict.fromkeys(limits))}"] if limits else []
     what = ", ".join([*names, *dropped, *limited])
     return f"network   {widths}, {what}, {counted(net.n_parameters, 'parameter')}, {net.dtype.name}"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.replay import STEP
-from gpubp.layers import Layer, from_widths, with_dropout
+from gpubp.layers import Given, from_widths, with_dropout
 from gpubp.locks import reentrant_lock
 from gpubp.network import Network
 from gpubp.optimizers import SGD, Adam, Optimizer
@@ -223,7 +223,7 @@ def _key(estimator: Any, coefs: Sequence[Any], dtype: np.dtype[Any] | None) -> K
     return Key(units, activation, tuple(rates), estimator.device, estimator.precision, dtype.name)
 
 
-def _layers(key: Key) -> list[Layer]:
+def _layers(key: Key) -> list[Given]:
     """Dense layers, each hidden one followed by its dropout where there is one."""
     return with_dropout(from_widths(list(key.units), key.activation, "identity"), key.dropout)
 

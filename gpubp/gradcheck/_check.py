@@ -117,7 +117,7 @@ class _Evaluation:
         self.db = ops.empty((net.n_out,), net.dtype)
 
     def __call__(self, x: Array) -> float:
-        ops, (*hidden, last) = self.net.backend, self.net.layers
+        ops, hidden, last = self.net.backend, self.net.layers[:-1], self.net.last
         state = State(ops, 0)
         of_inputs, *drops = self.net.drops(self.masks, state)
         x = self.net.dropped(x, of_inputs)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gpubp.data import validate
 from gpubp.errors import ConfigError, InputError, unknown_name
 from gpubp.kernels.activations import Activation
-from gpubp.layers import Dense, Dropout, from_widths, in_order
+from gpubp.layers import Dropout, Layer, from_widths, in_order
 from gpubp.losses import Loss, check_range, takes_labels
 
 from .parameters import Parameters
@@ -23,12 +23,12 @@ Batch = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 def layers_of(
     layers: Sequence[Any], activation: str | Activation, output: str | Activation
-) -> tuple[list[Dense], list[float]]:
-    """Dense layers and rates of dropout from widths or layers."""
+) -> tuple[list[Layer], list[float]]:
+    """Layers and rates of dropout from widths or layers."""
     if not isinstance(layers, Iterable):
         raise InputError(f"layers: expected widths, [784, 512, 10], or layers; got {layers!r}")
     layers = list(layers)
-    kinds = [isinstance(layer, (Dense, Dropout)) for layer in layers]
+    kinds = [isinstance(layer, (Layer, Dropout)) for layer in layers]
     if any(kinds) and not all(kinds):
         raise InputError(f"layers: expected widths only or layers only; got both: {layers!r}")
     return in_order(layers if any(kinds) else [*from_widths(layers, activation, output)])

@@ -23,7 +23,7 @@ _KEPT_NUMBERS = 2**24  # with at most so many activations each
 
 
 class Forward(Parameters):
-    """a^k = g(a^(k-1) W^k + b^k), layer after layer, where nothing is kept for a way back."""
+    """a^k from a^(k-1), for Dense g(a^(k-1) W^k + b^k), layer after layer, where nothing is kept for a way back."""
 
     def __init__(self) -> None:
         self._preparing = lock()
@@ -104,7 +104,7 @@ class Forward(Parameters):
         return prepared(x)
 
     def _forward(self, x: Array) -> Array:
-        ops, (*hidden, last) = self.backend, self.layers
+        ops, hidden, last = self.backend, self.layers[:-1], self.last
         a = self.to_storage(x)
         for layer in hidden:
             a, _ = layer.forward(ops, a, keep=False)

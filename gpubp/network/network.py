@@ -13,7 +13,7 @@ from gpubp.errors import ConfigError, InputError
 from gpubp.host_memory import lets_go
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.losses import LOSS
-from gpubp.layers import Dropout, Layer, from_config
+from gpubp.layers import Dropout, Given, from_config
 from gpubp.locks import lock
 from gpubp.losses import Loss, resolve
 
@@ -26,7 +26,7 @@ class Network(Forward):
 
     `layers` is a list of widths (hidden layers get `activation`, the last one `output`: names, or what
     `gpubp.activation` made) or of layers, with Dropout wherever training drops outputs or inputs; the attribute
-    `layers` holds the dense ones. `dtype` is that of parameters and results, "float32" or "float64"; inputs are
+    `layers` holds all others. `dtype` is that of parameters and results, "float32" or "float64"; inputs are
     converted to it. `precision` is that of the products: None or dtype's own name; the others need a GPU. `seed` fixes
     the initial parameters.
 
@@ -36,7 +36,7 @@ class Network(Forward):
     @lets_go
     def __init__(
         self,
-        layers: Sequence[int] | Sequence[Layer],
+        layers: Sequence[int] | Sequence[Given],
         activation: str | Activation = "relu",
         output: str | Activation = "identity",
         *,
@@ -81,7 +81,7 @@ class Network(Forward):
                 a, keep = layer.forward(ops, inputs[k], keep=True, drop=drops[k + 1])
             inputs.append(a)
             saved.append(keep)
-        last = layers[top]
+        last = self.last
         with ops.scope(f"layer {top} forward"):
             z = last.product(ops, inputs[top])
         with ops.scope("loss"):  # BP1
@@ -173,9 +173,9 @@ class Network(Forward):
 
     # configuration
 
-    def given_layers(self) -> list[Layer]:
+    def given_layers(self) -> list[Given]:
         """The layers as they were given, dropout among them."""
-        layers: list[Layer] = []
+        layers: list[Given] = []
         for rate, layer in zip(self.rates, self.layers, strict=True):
             layers += [Dropout(rate), layer] if rate else [layer]
         return layers

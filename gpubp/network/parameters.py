@@ -1,4 +1,4 @@
-"""The parameters of a network: every W and b in one flat buffer, and their gradients in another."""
+"""The parameters of a network: all of every layer in one flat buffer, and their gradients in another."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from gpubp.data import validate
 from gpubp.errors import InputError
 from gpubp.host_memory import lets_go
 from gpubp.initializers import default_for, initializer
-from gpubp.layers import Dense
+from gpubp.layers import Dense, Layer
 
 _ALIGNMENT = 16  # elements: each parameter starts at a multiple, and what fills the gaps stays 0
 
 
 class Parameters:
-    """Parameters and gradients of dense layers, which are bound to views of the buffers."""
+    """Parameters and gradients of layers, which are bound to views of the buffers."""
 
-    layers: list[Dense]
+    layers: list[Layer]
     dtype: np.dtype[Any]
     backend: Backend
 
@@ -54,20 +54,21 @@ class Parameters:
         self._limits = [
             (layer, self.backend.to_device(np.array([layer.max_norm])))
             for layer in self.layers
-            if layer.max_norm is not None
+            if isinstance(layer, Dense) and layer.max_norm is not None
         ]
 
     def initialize(self, seed: int | None = None) -> None:
-        """Draws every W by its layer's initializer; biases become 0."""
+        """Draws every W by its layer's initializer; biases become 0, gains 1."""
         rng = generator(seed)
         with self.backend.ordered():
             for k, layer in enumerate(self.layers):
-                draw = initializer(
-                    layer.initial or layer.activation.initial or default_for(layer.activation.name)
-                )
-                self.backend.write(self._parameters[f"{k}.W"], draw(rng, (layer.n_in, layer.n_out)))
-                if layer.bias:
-                    self.backend.write(self._parameters[f"{k}.b"], np.zeros(layer.n_out))
+                for name, how in layer.initials().items():
+                    view = self._parameters[f"{k}.{name}"]
+                    if isinstance(how, float):
+                        self.backend.write(view, np.full(view.shape, how))
+                    else:
+                        draw = initializer(how or default_for(layer.activation.name))
+                        self.backend.write(view, draw(rng, view.shape))
             self.store()
 
     def store(self) -> None:
@@ -118,6 +119,13 @@ class Parameters:
             for name, values in checked.items():
                 self.backend.write(self._parameters[name], values)
             self.store()
+
+    @property
+    def last(self) -> Dense:
+        """The last layer, whose bias and activation the loss takes with it."""
+        last = self.layers[-1]
+        assert isinstance(last, Dense), f"expected a Dense layer as the last one; got {last!r}"
+        return last
 
     @property
     def n_in(self) -> int:

@@ -12,7 +12,7 @@ from gpubp.backend.base import Array
 from gpubp.checks import positive
 from gpubp.errors import InputError
 from gpubp.kernels.activations import Activation
-from gpubp.layers import Layer
+from gpubp.layers import Given
 from gpubp.network import Network
 
 from .arguments import seeds_of
@@ -29,7 +29,7 @@ class Population:
 
     def __init__(
         self,
-        layers: Sequence[int] | Sequence[Layer],
+        layers: Sequence[int] | Sequence[Given],
         activation: str | Activation = "relu",
         output: str | Activation = "identity",
         *,

@@ -132,7 +132,7 @@ def first_not_finite(trainer: Trainer, x: Array, y: Array, w: Array) -> str | No
     net.backpropagate(x, y, w, loss=loss, state=state, masks=trainer.masks)
     for k in reversed(range(len(net.layers))):  # the backward pass runs from the last layer down
         layer = net.layers[k]
-        for name, gradient in (("db", layer.db), ("dW", layer.dW)):
+        for name, gradient in layer.gradients().items():
             if not ops.all_finite(gradient):
                 return f"the gradient {name} of layer {k} ({layer!r})"
     if not math.isfinite(float(ops.to_host(state.stats)[LOSS])):

@@ -153,5 +153,5 @@ class Parts:
     @property
     def flops_per_sample(self) -> int:
         """Floating-point operations of the products for one example: forward, dW, and dx but for the first layer."""
-        sizes = [2 * layer.n_in * layer.n_out for layer in self.net.layers]
+        sizes = [layer.flops for layer in self.net.layers]
         return 3 * sum(sizes) - sizes[0]

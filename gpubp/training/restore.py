@@ -135,7 +135,7 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
 
 def _network(config: dict[str, Any], tensors: Tensors, backend: Backend) -> tuple[Network, Shapes]:
     """The network with its parameters; the sizes are compared with the tensors before anything is allocated."""
-    where, shapes, dense = "config.network", Shapes(), 0
+    where, shapes, count = "config.network", Shapes(), 0
     check(config, {"layers": ("a list", is_a(list))}, where)
     for k, layer in enumerate(config["layers"]):
         check(layer, {}, f"{where}.layers[{k}]")
@@ -144,9 +144,9 @@ def _network(config: dict[str, Any], tensors: Tensors, backend: Backend) -> tupl
             if isinstance(made, layers.Dense) and made.initial is not None:
                 initializer(made.initial)
         complete(layer, made.config(), f"{where}.layers[{k}]")
-        if isinstance(made, layers.Dense):
-            shapes |= {f"{dense}.{name}": shape for name, shape in made.shapes().items()}
-            dense += 1
+        if isinstance(made, layers.Layer):
+            shapes |= {f"{count}.{name}": shape for name, shape in made.shapes().items()}
+            count += 1
     dtype = config.get("dtype")
     if dtype not in ("float32", "float64"):
         with field(where):

@@ -65,11 +65,7 @@ def bytes_per_example(net: Network) -> int:
     hidden = net.layers[:-1]
     x, y = net.n_in * storage, max(net.n_out * real, 8)
     z = net.n_out * (real + lowered)  # and its delta
-    # z and a, or a alone where the derivative takes that; and delta; of inputs, what dropout leaves of them
-    of_output = [layer.activation.d_f_of_output is not None for layer in hidden]
-    kept = sum(
-        layer.n_out * (2 if alone and not rate else 3)
-        for layer, alone, rate in zip(hidden, of_output, net.rates[1:], strict=True)
-    ) + net.n_in * (net.rates[0] > 0)
+    kept = sum(layer.kept(dropped=rate > 0) for layer, rate in zip(hidden, net.rates[1:], strict=True))
+    kept += net.n_in * (net.rates[0] > 0)  # of inputs, what dropout leaves of them
     weight, loss = real, real
     return x + y + z + kept * storage + weight + loss

@@ -58,7 +58,7 @@ LOADS = (
     "gpubp/storage/",
     "gpubp/training/",
     "gpubp/network",
-    "gpubp/layers.py",
+    "gpubp/layers/",
     "gpubp/optimizers.py",
 )
 LOADS += (

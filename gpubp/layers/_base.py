@@ -1,0 +1,90 @@
+"""What stands in a network's list of layers: parameters by name, a way forward, a way back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from gpubp.backend.base import Array, Backend, Drop
+from gpubp.kernels.activations import Activation
+
+
+class Layer(ABC):
+    """a (batch, n_out) from x (batch, n_in).
+
+    On the way back a layer has its `delta`, which it makes of what the layer above gives: for Dense dE/dz, for others
+    what they say. From it follow its `gradient`, and the `upstream` of the layer below.
+    """
+
+    n_in: int
+    n_out: int
+    activation: Activation  # the last thing that is done to what the layer gives
+
+    # parameters
+
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the parameters; matrices are subject to penalties, vectors are not."""
+
+    @abstractmethod
+    def initials(self) -> dict[str, str | float | None]:
+        """What each parameter starts as: a number, or drawn by the initializer so called; None: the activation's."""
+
+    @abstractmethod
+    def bind(
+        self,
+        ops: Backend,
+        parameters: dict[str, Array],
+        gradients: dict[str, Array],
+        stored: dict[str, Array],
+    ) -> None:
+        """Takes the views that hold this layer's parameters, gradients, and parameters as products read them."""
+
+    @abstractmethod
+    def gradients(self) -> dict[str, Array]:
+        """What the way back has written, by the names that messages give it, first what is computed first."""
+
+    # forward and backward
+
+    @abstractmethod
+    def forward(self, ops: Backend, x: Array, *, keep: bool, drop: Drop | None = None) -> tuple[Array, Any]:
+        """a, and with `keep` what `delta` needs of it; `drop` drops some of a, and always keeps that."""
+
+    @abstractmethod
+    def delta(
+        self, ops: Backend, above: Layer, delta: Array, saved: Any, *, drop: Drop | None = None
+    ) -> Array:
+        """This layer's delta from that of the layer above, and the gradients that one pass gives with it."""
+
+    @abstractmethod
+    def gradient(self, ops: Backend, x: Array, delta: Array) -> None:
+        """The gradients that `delta` has not written."""
+
+    @abstractmethod
+    def upstream(self, ops: Backend, delta: Array) -> Array:
+        """dE/dx in the storage of the batch, where the layer below may write over it."""
+
+    def dx(self, ops: Backend, delta: Array) -> Array:
+        """dE/dx in the dtype of the parameters."""
+        return self.upstream(ops, delta)
+
+    # what it costs
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the products for one example, forward."""
+        return 0
+
+    @abstractmethod
+    def kept(self, *, dropped: bool) -> int:
+        """Numbers that a training step allocates for each example where this layer is not the last."""
+
+    # configuration
+
+    @abstractmethod
+    def described(self) -> str:
+        """The layer in a few words."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """What `from_config` needs to make this layer again, without its parameters."""

@@ -1,0 +1,97 @@
+"""Lists of layers: from widths, from configurations, and checked to follow each other."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gpubp.custom import activation_from_config
+from gpubp.errors import ConfigError, InputError
+from gpubp.kernels.activations import Activation
+
+from ._base import Layer
+from ._dense import Dense
+from ._dropout import Dropout
+
+Given = Layer | Dropout  # what a network is given
+
+
+# By the name that a configuration has for them: the class, and what it is made of; the first `needed` have no default.
+_KINDS: dict[str, tuple[Callable[..., Given], tuple[str, ...], int]] = {
+    "dense": (Dense, ("n_in", "n_out", "activation", "bias", "initial", "max_norm"), 2),
+    "dropout": (Dropout, ("rate",), 1),
+}
+
+
+def from_config(config: dict[str, Any]) -> Given:
+    """The layer that `config()` described. Raises ConfigError for a kind that does not exist."""
+    options = dict(config)
+    kind = options.pop("layer", None)
+    if kind not in list(_KINDS):  # a list: a name of an unhashable type is unknown too
+        *kinds, last = map(repr, _KINDS)
+        raise ConfigError(
+            f"unknown layer: expected {', '.join(kinds)} or {last}; got {kind!r}; the file was written by a newer gpubp"
+        )
+    make, names, needed = _KINDS[kind]
+    try:
+        if isinstance(options.get("activation"), dict):
+            options["activation"] = activation_from_config(options["activation"])
+        first = [options.pop(name) for name in names[:needed]]
+        return make(*first, **options)
+    except (TypeError, KeyError) as error:
+        raise ConfigError(f"layer: expected {', '.join(names)}; got {config!r}") from error
+
+
+def from_widths(
+    widths: list[Any],
+    activation: str | Activation,
+    output: str | Activation,
+    *,
+    max_norm: float | None = None,
+) -> list[Dense]:
+    """Dense layers between these widths: hidden ones with `activation` and `max_norm`, the last one with `output`."""
+    if len(widths) < 2:
+        raise InputError(f"layers: expected at least two widths, inputs and outputs; got {widths!r}")
+    names = [activation] * (len(widths) - 2) + [output]
+    limits = [max_norm] * (len(widths) - 2) + [None]
+    pairs = zip(widths[:-1], widths[1:], names, limits, strict=True)
+    return [Dense(n_in, n_out, g, max_norm=limit) for n_in, n_out, g, limit in pairs]
+
+
+def with_dropout(layers: Sequence[Dense], rates: Sequence[float]) -> list[Given]:
+    """These layers, with Dropout behind each hidden one; `rates` has one for each, and 0 stands for none."""
+    found: list[Given] = []
+    for layer, rate in zip(layers, [*rates, 0.0], strict=True):
+        found += [layer, Dropout(rate)] if rate else [layer]
+    return found
+
+
+def in_order(layers: list[Given]) -> tuple[list[Layer], list[float]]:
+    """The layers, copied, and the rates of dropout: of the inputs, then of the outputs of each but the last.
+
+    Raises InputError where layers do not fit each other, or where dropout has no place.
+    """
+    found: list[Layer] = []
+    rates = [0.0]
+    for k, layer in enumerate(layers):
+        if isinstance(layer, Layer):
+            found.append(copy.copy(layer))  # a network binds its own views
+            rates.append(0.0)
+        elif k > 0 and isinstance(layers[k - 1], Dropout):
+            raise InputError(
+                f"layers: expected one Dropout between layers; got two, {layers[k - 1]!r} and {layer!r}"
+            )
+        else:
+            rates[-1] = layer.rate
+    if not isinstance(layers[-1], Dense):
+        raise InputError(
+            f"layers: expected a Dense layer as the last one; got {layers!r}; others stand before or between them"
+        )
+    for k, (below, above) in enumerate(itertools.pairwise(found)):
+        if below.n_out != above.n_in:
+            raise InputError(
+                f"layers: expected layer {k + 1} to take the {below.n_out} outputs of layer {k}; got n_in={above.n_in}"
+            )
+    return found, rates[:-1]
