@@ -1,7 +1,7 @@
 """Dropout: a' = a m / (1 - rate), m = 0 with probability `rate` and else 1 [Srivastava et al. 2014, JMLR 15].
 
-The mask is a function of seed, step, layer and place alone, whoever computes it. m of row i and column j follows from
-16 bits, number j mod 8 of those in Philox's words, lower halves first, for
+The mask is a function of seed, step, layer and place alone, whoever computes it. m of row i of the batch and column j
+follows from 16 bits, number j mod 8 of those in Philox's words, lower halves first, for
 
     counter (j // 8, i, step mod 2^32, layer + 2^16 (step // 2^32)),  key: the seed
 
@@ -89,13 +89,13 @@ def _draw(words, columns, first, i, step, layer, seed):
 def dropout(real):
     """out = x m / (1 - rate): x (batch, n), out (batch, n) written, which may be x.
 
-    Operands: x, out, counters, then the integers seed, layer and threshold.
+    Operands: x, out, counters, then the integers seed, layer, threshold, and the row of the batch that x begins with.
     """
 
     def kernel(address, me, team):
         row = read_row(address)
         x, out, counters = matrix(row, 0, real), matrix(row, 1, real), vector(row, 2, int64)
-        seed, layer, threshold = row[10], row[11], np.uint16(row[12])
+        seed, layer, threshold, top = row[10], row[11], np.uint16(row[12]), row[13]
         scale, step = real(scale_of(row[12])), counters[STEP]
         place = _words()
         words, bits = carray(pointer(place, uint32), (_TILE // 2,)), carray(pointer(place, uint16), (_TILE,))
@@ -104,7 +104,7 @@ def dropout(real):
         for i in range(start, stop):
             for first in range(0, n, _TILE):
                 last = min(n, first + _TILE)
-                _draw(words, last - first, first, i, step, layer, seed)
+                _draw(words, last - first, first, top + i, step, layer, seed)
                 xi, to = x[i, first:last], out[i, first:last]
                 for j in range(xi.shape[0]):
                     to[j] = xi[j] * (scale if bits[j] >= threshold else real(0))
@@ -115,14 +115,15 @@ def dropout(real):
 def bias_activation_dropout(real, f, d_f):
     """a = f(z + b) m / (1 - rate) and, over z, its derivative f'(z + b) m / (1 - rate).
 
-    Operands: z (batch, n) in place, b (n,), a (batch, n) written, counters; the integers seed, layer and threshold.
+    Operands: z (batch, n) in place, b (n,), a (batch, n) written, counters; the integers seed, layer, threshold,
+    and the row of the batch that z begins with.
     """
 
     def kernel(address, me, team):
         row = read_row(address)
         z, b, a = matrix(row, 0, real), vector(row, 1, real), matrix(row, 2, real)
         counters = vector(row, 3, int64)
-        seed, layer, threshold = row[13], row[14], np.uint16(row[15])
+        seed, layer, threshold, top = row[13], row[14], np.uint16(row[15]), row[16]
         scale, step = real(scale_of(row[15])), counters[STEP]
         place = _words()
         words, bits = carray(pointer(place, uint32), (_TILE // 2,)), carray(pointer(place, uint16), (_TILE,))
@@ -131,7 +132,7 @@ def bias_activation_dropout(real, f, d_f):
         for i in range(start, stop):
             for first in range(0, n, _TILE):
                 last = min(n, first + _TILE)
-                _draw(words, last - first, first, i, step, layer, seed)
+                _draw(words, last - first, first, top + i, step, layer, seed)
                 zi, bi, ai = z[i, first:last], b[first:last], a[i, first:last]
                 for j in range(zi.shape[0]):
                     t = zi[j] + bi[j]

@@ -22,6 +22,7 @@ from gpubp.kernels.activations import Activation
 from gpubp.kernels.losses import Loss
 from gpubp.kernels.optimizers import Rule
 
+from .reuse import Reuse as Reuse
 from .state import State as State
 from .terms import Array as Array
 from .terms import Drop as Drop
@@ -110,9 +111,28 @@ class Backend(ABC):
             )
         return value
 
-    @abstractmethod
     def empty(self, shape: tuple[int, ...], dtype: DType) -> Array:
-        """A new C-contiguous array of this device, not initialised, aligned to 64 bytes."""
+        """A new C-contiguous array of this device, not initialised, aligned to 64 bytes; see `reusing`."""
+        kept: Reuse | None = getattr(self._thread, "reuse", None)
+        return self._new(shape, dtype) if kept is None else kept.take(shape, np.dtype(dtype), self._new)
+
+    @abstractmethod
+    def _new(self, shape: tuple[int, ...], dtype: DType) -> Array:
+        """What `empty` gives where nothing is used again."""
+
+    @contextmanager
+    def reusing(self, kept: Reuse) -> Iterator[None]:
+        """Inside, `empty` gives this thread the arrays again that an earlier block over `kept` took.
+
+        Nothing of that block may be needed any more but what was not made by `empty`: of its launches, which may be
+        replayed, those of this block come after.
+        """
+        kept.begin()
+        self._thread.reuse = kept
+        try:
+            yield
+        finally:
+            self._thread.reuse = None
 
     @abstractmethod
     def zeros(self, shape: tuple[int, ...], dtype: DType) -> Array:
@@ -245,6 +265,16 @@ class Backend(ABC):
         """average += (1 - d) / (1 - d^t) (parameters - average) behind update t, decay = (d,) in float64.
 
         Nothing where that update was stopped.
+        """
+
+    @abstractmethod
+    def accumulate(
+        self, gradients: Array, mean: Array, micro: State, state: State, *, first: bool, last: bool
+    ) -> None:
+        """mean += (gradients - mean) W_j / (W_1 + ... + W_j) behind micro-batch j, and state.stats alike.
+
+        W is the sum of weights in micro.stats. The `first` overwrites mean; of the `last` one the result goes into
+        gradients, and state.stats then are those that `loss_delta` leaves of the whole batch.
         """
 
     def prepare(

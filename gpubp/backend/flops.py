@@ -75,5 +75,10 @@ def average(parameters: Array) -> int:
     return 3 * int(parameters.size)
 
 
+def accumulate(gradients: Array, first: bool) -> int:
+    """(1 - c) mean + c g; the first is only kept."""
+    return 0 if first else 3 * int(gradients.size)
+
+
 def _of(g: Activation) -> int:
     return 0 if g.name == "identity" else 1

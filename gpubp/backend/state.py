@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,6 +33,12 @@ class State:
         starts = np.cumsum((0, *self._sizes))
         parts = [buffer[i:j] for i, j in itertools.pairwise(map(int, starts))]
         return *parts[:2], *(part.view(np.float64) for part in parts[2:])
+
+    def apart(self) -> State:
+        """The same, but with loss statistics of its own: of a part of the batch."""
+        part = copy.copy(self)
+        part.stats = self._backend.zeros((STATS,), np.float64)
+        return part
 
     def read(self) -> Seen:
         """Everything at once; waits for the device."""

@@ -36,17 +36,21 @@ class LaunchCost:
 
 @dataclass(frozen=True)
 class Drop:
-    """Which numbers of a matrix dropout drops: a share `rate` of them, drawn from seed, layer and counters[STEP]."""
+    """Which numbers of a matrix dropout drops: a share `rate` of them, drawn from seed, layer and counters[STEP].
+
+    Its rows are those of a batch from number `first` on.
+    """
 
     rate: float
     seed: int
     layer: int
     counters: Array
+    first: int = 0
 
     @property
-    def numbers(self) -> tuple[int, int, int]:
-        """What kernels take beside the counters: seed, layer, and the least bits that keep a number."""
-        return self.seed, self.layer, threshold_of(self.rate)
+    def numbers(self) -> tuple[int, int, int, int]:
+        """What kernels take beside the counters: seed, layer, the least bits that keep a number, the first row."""
+        return self.seed, self.layer, threshold_of(self.rate), self.first
 
 
 class Recording(Protocol):

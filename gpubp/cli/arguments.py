@@ -49,6 +49,9 @@ def _train(parser: argparse.ArgumentParser) -> None:
         "--epochs", type=count, help="passes over the data (at least 10, and at least 1,500 updates)"
     )
     how.add_argument("--batch-size", type=count, help="examples per update (by the rows: 32, 64 or 128)")
+    how.add_argument(
+        "--accumulate", type=count, metavar="K", help="micro-batches of an update, to need less memory (1)"
+    )
     how.add_argument("--schedule", help=f"of the learning rate: {SCHEDULES} (one_cycle)")
     how.add_argument("--l2", type=at_least_zero, help="adds l2/2 sum W^2 to the loss (3e-4)")
     how.add_argument(
@@ -88,6 +91,13 @@ def _train(parser: argparse.ArgumentParser) -> None:
     _stream(source.add_argument)
     _data_dir(source.add_argument)
     out = parser.add_argument_group("output")
+    out.add_argument(
+        "--find-lr",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="train nothing: print a learning rate to begin with, and draw the losses over the rates into FILE",
+    )
     out.add_argument("--out", metavar="RUN_DIR", help="new directory of the run (runs/<data>-<n>)")
     out.add_argument("--resume", action="store_true", help="go on with the run in --out, with its options")
     out.add_argument("--plot", metavar="FILE", help="draw the losses over the epochs: .png, .pdf or .svg")

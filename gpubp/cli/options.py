@@ -34,7 +34,7 @@ FREE_ON_RESUME = ("device", "data_dir", "epochs", "on_nan")  # `epochs` may only
 OPTIONS = (
     *DEFAULTS, "loss", "lr", "epochs", "batch_size", "early_stopping", "seed", "precision", "task", "target",
     "categorical", "ordinal", "drop", "bins", "stream", "data_dir",
-    "clip_norm", "clip_value", "dropout", "label_smoothing", "max_norm", "ema",
+    "clip_norm", "clip_value", "dropout", "label_smoothing", "max_norm", "ema", "accumulate",
 )  # fmt: skip
 
 
@@ -95,9 +95,17 @@ def data_dir(arguments: argparse.Namespace, stored: Options) -> str | None:
 
 
 def fit_to(options: Options, rows: int) -> None:
-    """Fills in batch size and epochs for this many training rows, where they were not given."""
+    """Fills in batch size and epochs for this many training rows, where they were not given.
+
+    ConfigError where a batch has fewer examples than micro-batches.
+    """
     if options["batch_size"] is None:
         options["batch_size"] = next(batch for least, batch in BATCH_SIZES if rows >= least)
+    if (options["accumulate"] or 1) > options["batch_size"]:
+        raise ConfigError(
+            f"--accumulate: expected at most {options['batch_size']} micro-batches of --batch-size "
+            f"{options['batch_size']}; got {options['accumulate']}; lower it, or take larger batches"
+        )
     if options["epochs"] is None:
         options["epochs"] = max(LEAST_EPOCHS, -(-LEAST_UPDATES // updates_per_epoch(options, rows)))
 

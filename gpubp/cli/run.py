@@ -233,6 +233,7 @@ def _from_tensors(tensors: dict[str, Array]) -> Run:
         plain[name] = None if plain[name] is None else tuple(plain[name])
     if plain["task"] not in TASKS or (plain["classes"] is not None) != (plain["task"] == "classification"):
         raise ValueError(f"task {plain['task']!r}")
+    plain["options"].setdefault("accumulate", None)  # of a run that is older than this option
     if set(plain["options"]) != set(OPTIONS):
         raise ValueError(f"options {sorted(plain['options'])}")
     groups = {

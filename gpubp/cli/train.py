@@ -47,6 +47,12 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
+    if arguments.find_lr is not None:
+        from .find_lr import check_alone, find_lr
+
+        check_alone(arguments)
+        trainer, run, parts, _ = _prepared(arguments)
+        return find_lr(arguments, trainer, run, parts)
     if arguments.plot:
         from gpubp.report import check_plot
 
@@ -92,6 +98,13 @@ def _train(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> int:
 
 def _started(arguments: argparse.Namespace) -> Job:
     """A new run; its directory is made last, when everything else is known to fit."""
+    trainer, run, parts, name = _prepared(arguments)
+    folder = new_run_directory(arguments.out) if arguments.out else next_run_directory(_run_name(name))
+    return Job(checkpoint_path(folder), trainer, run, parts)
+
+
+def _prepared(arguments: argparse.Namespace) -> tuple[Trainer, Run, Parts, str]:
+    """What a new run trains, on what, and the name of its data."""
     source = str(arguments.data)
     data = load(
         source,
@@ -117,9 +130,7 @@ def _started(arguments: argparse.Namespace) -> Job:
     trainer = _trainer(run, options)
     assert data.y is not None
     run.encoded(data.y, source, trainer.net.dtype)  # all rows, so that a message counts them as the data does
-    parts = _parts(run, trainer, source, part, held_out, data.test)
-    folder = new_run_directory(arguments.out) if arguments.out else next_run_directory(_run_name(data.name))
-    return Job(checkpoint_path(folder), trainer, run, parts)
+    return trainer, run, _parts(run, trainer, source, part, held_out, data.test), data.name
 
 
 def _check_target(data: Dataset, source: str) -> None:
@@ -182,6 +193,7 @@ def _trainer(run: Run, options: Options) -> Trainer:
             seed=options["seed"],
             on_nan=options["on_nan"],
             ema=options["ema"],
+            accumulate=options["accumulate"] or 1,
         )
 
 

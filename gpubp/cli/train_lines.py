@@ -32,9 +32,10 @@ def print_head(job: Job, arguments: argparse.Namespace) -> None:
     length = f"{counted(options['epochs'], 'epoch')}, {counted(trainer.total_steps or 0, 'update')}"
     smoothing = trainer.label_smoothing
     loss = shown(options["loss"]) + (f" of targets smoothed by {smoothing:g}" if smoothing else "")
+    micro = f" in {trainer.accumulate} micro-batches" if trainer.accumulate > 1 else ""
     print(
         f"training  {loss}, {options['optimizer']}, {options['schedule']}, lr {options['lr']:g}, "
-        f"batch {options['batch_size']}, {length}, seed {options['seed']}"
+        f"batch {options['batch_size']}{micro}, {length}, seed {options['seed']}"
     )
     at = f", going on after epoch {trainer.epoch}" if arguments.resume else ""
     if trainer.position is not None:

@@ -139,6 +139,7 @@ class Engine:
             label_smoothing=label_smoothing(estimator),
             schedule=self.steered,
             seed=seed,
+            accumulate=int(estimator.accumulate),
             **clipping(estimator),
         )
         made.rng = Shuffles(rng)
@@ -233,7 +234,8 @@ def _settings(estimator: Any) -> tuple[Any, ...]:
     schedule = estimator.schedule
     clip = tuple(clipping(estimator).items())
     smoothing = label_smoothing(estimator)
-    return (estimator.solver, float(estimator.alpha), estimator.loss, smoothing, clip, id(schedule))
+    parts = int(estimator.accumulate)
+    return (estimator.solver, float(estimator.alpha), estimator.loss, smoothing, clip, parts, id(schedule))
 
 
 def _optimizer(solver: str, rates: dict[str, Any]) -> Optimizer:

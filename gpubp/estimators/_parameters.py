@@ -95,6 +95,7 @@ _CHECKS: dict[str, Check] = {
     "beta_2": _number(0, 1),
     "epsilon": _number(0, math.inf, open_low=True),
     "label_smoothing": _number(0, 1),
+    "accumulate": _integer(1),
     "n_iter_no_change": _or(math.inf, _integer(1), "inf"),
     "max_fun": _integer(1),
     "callbacks": _callbacks,
@@ -140,6 +141,7 @@ def _check_together(estimator: Any) -> None:
             "label_smoothing": label_smoothing(estimator) > 0,
             "schedule": estimator.schedule is not None,
             "gradient_clip": estimator.gradient_clip is not None,
+            "accumulate": estimator.accumulate > 1,
         }
         for parameter, given in unused.items():
             if given:

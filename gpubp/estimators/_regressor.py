@@ -73,6 +73,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         metric: Any = None,
         schedule: Any = None,
         gradient_clip: Any = None,
+        accumulate: int = 1,
         callbacks: Any = None,
     ) -> None:
         self._keep(locals())

@@ -1,4 +1,4 @@
-"""Checks of what a training step is asked for beside the usual: dropout, and gradients that are clipped."""
+"""Checks of what a training step is asked for beside the usual: dropout, gradients clipped and accumulated."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from gpubp.backend.base import Drop
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.dropout import OF_COUNTER, fourth_word, key_of, scale_of, third_word
 from gpubp.kernels.loss_scale import NO_SCALING
+from gpubp.kernels.losses import LOSS, LOSS_SUM, STATS, WEIGHT
 from gpubp.kernels.optimizers import GRADIENT_FACTOR
 from gpubp.kernels.philox import low, philox
 
@@ -21,18 +22,19 @@ _SCALE = 16.0  # of float16's gradients, here: a power of two, so that it rounds
 
 
 def checks(subject: Subject) -> Iterator[Check | None]:
-    """Dropout alone and behind an activation; clipping by both."""
+    """Dropout alone and behind an activation; clipping by both; the mean over micro-batches."""
     yield _dropout(subject)
     yield _bias_activation_dropout(subject)
     yield _clip(subject)
+    yield _accumulate(subject)
 
 
 def masks(shape: tuple[int, ...], drop: Drop, step: int) -> Host:
     """m / (1 - rate) of a matrix, in whole arrays, which no kernel has to do with."""
     rows, columns = shape
-    seed, layer, threshold = drop.numbers
+    seed, layer, threshold, top = drop.numbers
     i, group = np.ogrid[:rows, : -(-columns // OF_COUNTER)]
-    counter = group.astype(np.uint64), i.astype(np.uint64), third_word(step), fourth_word(step, layer)
+    counter = group.astype(np.uint64), (top + i).astype(np.uint64), third_word(step), fourth_word(step, layer)
     words = np.broadcast_arrays(*philox(*counter, *key_of(seed)))
     bits = np.stack([low(words[k // 2]) >> np.uint64(16 * (k % 2)) for k in range(OF_COUNTER)], axis=-1)
     kept = (bits & np.uint64(0xFFFF)).reshape(rows, -1)[:, :columns] >= threshold
@@ -66,7 +68,7 @@ def _bias_activation_dropout(subject: Subject) -> Check | None:
 
     def error(shape: tuple[int, ...], rng: np.random.Generator) -> float:
         z, b, state = grid(rng, shape, 1 / 16), grid(rng, shape[1:], 1 / 16), subject.state()
-        drop = Drop(0.5, 9, 1, state.counters)
+        drop = Drop(0.5, 9, 1, state.counters, 11)
         a, derivative = ops.bias_activation_dropout(subject.stored(z)[0], subject.stored(b)[0], g, drop)
         m = masks(shape, drop, 0)
         return max(
@@ -105,3 +107,34 @@ def _clip(subject: Subject) -> Check | None:
         return Timed(lambda: ops.clip(g, limits, state, by_value=True, by_norm=True))
 
     return subject.check("clip value + norm", _FLAT, error, 1e-12, timed, (subject.large * subject.large,))
+
+
+def _accumulate(subject: Subject) -> Check | None:
+    """Gradients and losses of four micro-batches, one of which weighs nothing: their weighted means."""
+    ops, weights = subject.ops, (3.0, 0.0, 0.5, 2.0)
+
+    def error(shape: tuple[int, ...], rng: np.random.Generator) -> float:
+        state, mean = subject.state(), ops.empty(shape, subject.dtype)
+        part, losses = state.apart(), rng.standard_normal(len(weights))
+        total, size = np.zeros(shape), np.zeros(shape)
+        for k, (weight, loss) in enumerate(zip(weights, losses, strict=True), 1):
+            g, exact = subject.real(rng.standard_normal(shape))
+            stats = np.zeros(STATS)
+            stats[LOSS], stats[WEIGHT] = loss, weight
+            ops.write(part.stats, stats)
+            ops.accumulate(g, mean, part, state, first=k == 1, last=k == len(weights))
+            total, size = total + weight * exact, np.maximum(size, np.abs(exact))
+        found, want = ops.to_host(state.stats), float(np.dot(weights, losses))
+        return max(
+            worst(subject.exact(g), total / sum(weights), size),
+            worst(found[[LOSS, WEIGHT, LOSS_SUM]], (want / sum(weights), sum(weights), want), 1.0),
+        )
+
+    def timed(shape: tuple[int, ...]) -> Timed:
+        g, mean = (subject.operand(shape, subject.dtype) for _ in range(2))
+        state = subject.state()
+        part = state.apart()
+        return Timed(lambda: ops.accumulate(g, mean, part, state, first=False, last=False))
+
+    bound, square = 32 * subject.real_unit, (subject.large * subject.large,)
+    return subject.check("mean over micro-batches", _FLAT, error, bound, timed, square)

@@ -65,6 +65,7 @@ class Network(Forward):
         state: State,
         need_dx: bool = False,
         masks: int | None = None,
+        first: int = 0,
     ) -> Array | None:
         """Forward and backward over device arrays: fills the gradients and state.stats, returns dE/dx if asked.
 
@@ -72,7 +73,7 @@ class Network(Forward):
         to BP4, each delta before the gradient that the delta above gives. `masks` is the seed of what dropout drops in
         the step that state.counters count; None drops nothing.
         """
-        ops, layers, drops = self.backend, self.layers, self.drops(masks, state)
+        ops, layers, drops = self.backend, self.layers, self.drops(masks, state, first)
         top = len(layers) - 1
         with ops.scope("layer 0 forward"):
             inputs, saved = [self.dropped(x, drops[0])], []
@@ -96,12 +97,15 @@ class Network(Forward):
             layers[0].gradient(ops, inputs[0], delta)
             return self.dropped(layers[0].dx(ops, delta), drops[0]) if need_dx else None
 
-    def drops(self, masks: int | None, state: State) -> list[Drop | None]:
-        """What dropout takes away of the inputs, then of each hidden layer's outputs, by the seed `masks`."""
+    def drops(self, masks: int | None, state: State, first: int = 0) -> list[Drop | None]:
+        """What dropout takes away of the inputs, then of each hidden layer's outputs, by the seed `masks`.
+
+        The rows are those of a batch from number `first` on.
+        """
         if masks is None:
             return [None] * len(self.rates)
         counters = state.counters
-        return [Drop(rate, masks, k, counters) if rate else None for k, rate in enumerate(self.rates)]
+        return [Drop(rate, masks, k, counters, first) if rate else None for k, rate in enumerate(self.rates)]
 
     def dropped(self, x: Array, drop: Drop | None) -> Array:
         """x m / (1 - rate) in a new array, or x itself; a derivative by the one is dropped as the other is."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import zip_longest
 from typing import Any
 
 from gpubp.backend.base import Backend, Recording, SideBySide
+from gpubp.training.average import averaged
 from gpubp.training.epochs import CHUNK_SECONDS
 from gpubp.training.interrupt import Interrupt, catch_interrupt
 from gpubp.training.step import Step
@@ -78,7 +80,9 @@ def _epoch(active: list[Member], replays: Replays, shuffle: bool, interrupt: Int
     fine = [member for member in active if member.end(seconds)]
     watched = [member.held_out for member in fine if member.held_out is not None]
     if watched:
-        for held_out in watched:
-            held_out.clear()
-        replays.of([held_out.recording for held_out in watched]).replay([1] * len(watched))
+        with ExitStack() as judged:
+            for held_out in watched:
+                held_out.clear()
+                judged.enter_context(averaged(held_out.trainer))
+            replays.of([held_out.recording for held_out in watched]).replay([1] * len(watched))
     return [member for member in fine if member.judge()]

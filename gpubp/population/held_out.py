@@ -16,27 +16,28 @@ _ROWS = 4096  # at once, as `evaluate` takes them
 
 
 class HeldOut:
-    """The mean loss of `trainer`'s network over (x, y, w), arrays of the device: the bits of `evaluate`."""
+    """The mean loss of `trainer`'s network over (x, y, w), arrays of the device: the bits of `evaluate`.
+
+    It is that of the weights which the network has when the recording is replayed.
+    """
 
     def __init__(self, trainer: Trainer, x: Any, y: Any, w: Any) -> None:
-        self._trainer, self._data = trainer, (x, y, w)
+        self.trainer, self._data = trainer, (x, y, w)
         self._state = State(trainer.net.backend, 0)
         with trainer.net.backend.capture(self._state) as self.recording:
             self._once()
 
     def _once(self) -> None:
-        net, ops, (x, y, w) = self._trainer.net, self._trainer.net.backend, self._data
+        net, ops, (x, y, w) = self.trainer.net, self.trainer.net.backend, self._data
         b, db = ops.zeros((net.n_out,), net.dtype), ops.empty((net.n_out,), net.dtype)
         for start in range(0, len(x), _ROWS):
             part = slice(start, start + _ROWS)
             a = net._forward(x[part])
-            ops.loss_delta(
-                self._trainer.loss, activation("identity"), a, b, y[part], w[part], db, self._state
-            )
+            ops.loss_delta(self.trainer.loss, activation("identity"), a, b, y[part], w[part], db, self._state)
 
     def clear(self) -> None:
         """Forgets the sums of the last time."""
-        ops, state = self._trainer.net.backend, self._state
+        ops, state = self.trainer.net.backend, self._state
         ops.write(state.stats, np.zeros(state.stats.shape))
         ops.write(state.counters, np.zeros(state.counters.shape, np.int64))
 

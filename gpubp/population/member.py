@@ -11,6 +11,7 @@ import numpy as np
 from gpubp.kernels.losses import LOSS_SUM, PENALTY_SUM, WEIGHT_SUM
 from gpubp.kernels.replay import CURSOR, STOPPED
 from gpubp.training import EarlyStopping, Trainer
+from gpubp.training.average import judged, put_back
 from gpubp.training.diagnose import check_weights, look
 from gpubp.training.history import Row
 from gpubp.training.step import Source, Step
@@ -120,7 +121,7 @@ class Member:
             self.row["val_loss"] = self.held_out.loss()
         self.trainer.schedule.observe(self.row["loss" if self.held_out is None else "val_loss"])
         enough = self.stopping is not None and self.stopping.observe(
-            self.row["val_loss"], self.trainer.host_parameters
+            self.row["val_loss"], lambda: judged(self.trainer)
         )
         if enough:
             self._stop("early stopping")
@@ -137,5 +138,4 @@ class Member:
         # A step may have been stopped before a signal and not be looked at: left so, the next fit would change nothing.
         trainer.net.backend.write(trainer.state.counters[STOPPED : STOPPED + 1], [0])
         if stopping is not None and stopping.parameters is not None:
-            trainer.net.backend.write(trainer.net.flat, stopping.parameters)
-            trainer.net.store()
+            put_back(trainer, stopping.parameters)

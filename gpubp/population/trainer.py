@@ -49,6 +49,7 @@ class PopulationTrainer:
         schedule: str | Schedule | Sequence[str | Schedule | None] | None = None,
         total_steps: int | None = None,
         seeds: int | Sequence[int] | None = None,
+        ema: float | Sequence[float | None] | None = None,
     ) -> None:
         if not isinstance(population, Population):
             raise InputError(
@@ -66,6 +67,7 @@ class PopulationTrainer:
             "label_smoothing": for_each(label_smoothing, size, "label_smoothing"),
             "schedule": [copy.copy(one) for one in schedules],
             "seed": seeds_of(seeds, size),
+            "ema": for_each(ema, size, "ema"),
         }
         self._trainers = [
             Trainer(

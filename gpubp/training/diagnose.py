@@ -52,7 +52,7 @@ def look(trainer: Trainer, step: Step, good: Array | None = None) -> Finding | N
     net, ops = trainer.net, trainer.net.backend
     ops.write(trainer.state.counters[STOPPED : STOPPED + 1], [0])
     seen = _in_buffers(trainer, step)  # before they are computed again
-    where = first_not_finite(trainer, step.x, step.targets, step.w) or _beyond(trainer) or seen
+    where = _in_micro_batches(trainer, step) or _beyond(trainer) or seen
     # where nothing is found, a GPU had been given more steps by then
     where = where or "a batch before the last one, which was not kept"
     lost, kept = not ops.all_finite(net.flat), "the weights are those before this step"
@@ -85,6 +85,21 @@ def check_weights(trainer: Trainer, good: Array) -> Finding | None:
     return Finding(what, _BEGINNING, "lower the learning rate or scale the inputs", True)
 
 
+def _in_micro_batches(trainer: Trainer, step: Step) -> str | None:
+    """The first place of the step that is not finite; the network then has the gradients of the whole batch."""
+    ops, state = trainer.net.backend, State(trainer.net.backend, 0)
+    ops.write(state.counters[: STEP + 1], ops.to_host(trainer.state.counters)[: STEP + 1])  # and CURSOR
+    for micro in step.micro:
+        if len(step.micro) > 1:  # else its rows are there still
+            step.load(micro, state)
+        where = first_not_finite(trainer, micro.x, micro.targets, micro.w, micro.first)
+        if where is not None:
+            return where
+    if len(step.micro) > 1:
+        step.gradients(state)
+    return None
+
+
 def _beyond(trainer: Trainer) -> str | None:
     """What was not finite where loss and gradients of the data are: the penalty, or the norm."""
     net, ops, state = trainer.net, trainer.net.backend, State(trainer.net.backend, 0)
@@ -115,21 +130,24 @@ def _in_buffers(trainer: Trainer, step: Step) -> str | None:
     return None
 
 
-def first_not_finite(trainer: Trainer, x: Array, y: Array, w: Array) -> str | None:
-    """The first place in the order of computation that is not finite, in words; None where all are finite."""
+def first_not_finite(trainer: Trainer, x: Array, y: Array, w: Array, first: int = 0) -> str | None:
+    """The first place in the order of computation that is not finite, in words; None where all are finite.
+
+    x are the rows of a batch from number `first` on.
+    """
     net, ops, loss = trainer.net, trainer.net.backend, trainer.loss
     for name, view in net.parameters().items():
         if not ops.all_finite(view):
             return f"parameter {name}"
     state = State(ops, 0)
     ops.write(state.counters[STEP : STEP + 1], [trainer.steps])
-    of_inputs, *drops = net.drops(trainer.masks, state)
+    of_inputs, *drops = net.drops(trainer.masks, state, first)
     a = net.dropped(x, of_inputs)
     for k, (layer, drop) in enumerate(zip(net.layers, [*drops, None], strict=True)):
         a, _ = layer.forward(ops, a, keep=False, drop=drop)
         if not ops.all_finite(a):
             return f"the output of layer {k} ({layer!r})"
-    net.backpropagate(x, y, w, loss=loss, state=state, masks=trainer.masks)
+    net.backpropagate(x, y, w, loss=loss, state=state, masks=trainer.masks, first=first)
     for k in reversed(range(len(net.layers))):  # the backward pass runs from the last layer down
         layer = net.layers[k]
         for name, gradient in layer.gradients().items():

@@ -15,6 +15,7 @@ from .average import judged, put_back
 from .epochs import Epochs
 from .history import History
 from .interrupt import catch_interrupt
+from .micro import check_divided
 from .position import keep_position
 from .progress import Progress
 from .reading import checked, count, kept
@@ -41,6 +42,7 @@ def fit(
 ) -> History:
     """`Trainer.fit`, whose docstring says what it does; batch_size is cut to the number of examples."""
     trainer.settle()
+    check_divided(trainer.accumulate, batch_size)
     data = checked(trainer, x, y, sample_weight)
     n, weighted = count(data), sample_weight is not None
     held_out = None

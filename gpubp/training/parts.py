@@ -26,6 +26,7 @@ from gpubp.schedules import schedule as find_schedule
 from .average import check_own, checked_decay
 from .history import History
 from .machine import Machine, warn_if_moved
+from .micro import accumulation
 from .policy import STOP, checked_policy
 from .position import Position
 from .stopping import EarlyStopping
@@ -58,6 +59,7 @@ class Parts:
         seed: int | None = None,
         on_nan: str = STOP,
         ema: float | None = None,
+        accumulate: int = 1,
     ) -> None:
         if not isinstance(net, Network):
             raise InputError(f"net: expected a Network; got {net!r}; make one with gpubp.Network([...])")
@@ -68,6 +70,7 @@ class Parts:
         self.clip_norm, self.clip_value = limit(clip_norm, "clip_norm"), limit(clip_value, "clip_value")
         self.label_smoothing = smoothing(label_smoothing, self.loss)
         self.on_nan, self.ema = checked_policy(on_nan), checked_decay(ema)
+        self.accumulate = accumulation(accumulate)
         self.shows_average = False  # while the network has the averaged weights
         self.total_steps_given = total_steps is not None
         self.total_steps = None if total_steps is None else positive(total_steps, "total_steps")
@@ -91,6 +94,8 @@ class Parts:
         # The average stands behind the optimizer's slots, and is kept, stored and rolled back as they are.
         slots = self.optimizer.rule.slots + (self.ema is not None)
         self.slots = tuple(ops.zeros(net.flat.shape, net.dtype) for _ in range(slots))
+        # of gradients, over the micro-batches of a batch
+        self.mean = ops.empty(net.flat.shape if self.accumulate > 1 else (0,), net.dtype)
         self._steps: dict[tuple[int, bool], Step] = {}
         self._unread = Unread()
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpubp.backend import Recording
-from gpubp.backend.base import Array
+from gpubp.backend.base import Array, Reuse, State
 from gpubp.kernels.replay import CURSOR, SKIPPED, STEP, STOPPED
 
+from .micro import Micro, sizes_of
 from .room import Asked, find_room
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Source:
 class Step:
     """gather, smooth, forward, loss, backward, penalty, clip, update, constrain, average, advance: one step's launches.
 
+    Up to the penalty they are made for each micro-batch, where the trainer accumulates the gradients of several.
     Without a source the caller fills `x`, `y` and `w` before each run. The first run makes the launches for real
     while they are recorded, so that n runs are always n steps.
     """
@@ -44,7 +46,7 @@ class Step:
     def __init__(self, trainer: Trainer, batch: int, *, labels: bool, source: Source | None = None) -> None:
         net, ops = trainer.net, trainer.net.backend
         self.trainer, self.batch, self.source = trainer, batch, source
-        self._asked = Asked(batch, ops.memory().allocated)
+        self._asked = Asked(batch, ops.memory().allocated, parts=trainer.accumulate)
         if source is not None:
             self._asked = source.asked = source.asked or replace(self._asked, examples=len(source.order))
         self._rates = ops.empty((0,), np.float64) if source is None else source.rates
@@ -52,14 +54,26 @@ class Step:
         find_room(net, self._asked, lambda: self._allocate(labels))
 
     def _allocate(self, labels: bool) -> None:
-        net, ops, batch = self.trainer.net, self.trainer.net.backend, self.batch
-        self.x = ops.empty((batch, net.n_in), ops.storage(net.dtype))
-        self.y = ops.empty((batch,), np.int64) if labels else ops.empty((batch, net.n_out), net.dtype)
+        net, ops, sizes = (
+            self.trainer.net,
+            self.trainer.net.backend,
+            sizes_of(self.batch, self.trainer.accumulate),
+        )
+        # What a caller fills is the whole batch; micro-batches of a source go through the same rows.
+        rows = self.batch if self.source is None else sizes[0]
+        self.x = ops.empty((rows, net.n_in), ops.storage(net.dtype))
+        self.y = ops.empty((rows,), np.int64) if labels else ops.empty((rows, net.n_out), net.dtype)
+        self.w = ops.empty((rows,), net.dtype)
+        ops.write(self.w, np.ones(rows))
         # what the loss compares with: y itself, or its smoothed form
-        smooth = bool(self.trainer.label_smoothing)
-        self.targets = ops.empty((batch, net.n_out), net.dtype) if smooth else self.y
-        self.w = ops.empty((batch,), net.dtype)
-        ops.write(self.w, np.ones(batch))
+        smooth = ops.empty((sizes[0], net.n_out), net.dtype) if self.trainer.label_smoothing else None
+        self.micro: list[Micro] = []
+        first = 0
+        for size in sizes:
+            at = slice(first, first + size) if self.source is None else slice(size)
+            x, y, w = self.x[at], self.y[at], self.w[at]
+            self.micro.append(Micro(first, x, y, y if smooth is None else smooth[:size], w))
+            first += size
 
     def run(self, times: int) -> None:
         """Makes `times` steps; once one of them has set counters[STOPPED], the others change no weight."""
@@ -78,15 +92,7 @@ class Step:
     def _once(self) -> None:
         trainer, net, state, source = self.trainer, self.trainer.net, self.trainer.state, self.source
         ops = net.backend
-        with ops.scope("batch"):
-            if source is not None:
-                ops.gather(source.x, source.order, self.x, state)
-                ops.gather(source.y, source.order, self.y, state)
-                if source.w is not None:
-                    ops.gather(source.w, source.order, self.w, state)
-            if self.targets is not self.y:
-                ops.smooth(self.y, self.targets, trainer.targets)
-        net.backpropagate(self.x, self.targets, self.w, loss=trainer.loss, state=state, masks=trainer.masks)
+        self.gradients(state)
         by_value, by_norm = trainer.clip_value is not None, trainer.clip_norm is not None
         with ops.scope("update"):
             if trainer.l1 or trainer.l2:
@@ -100,6 +106,47 @@ class Step:
             if trainer.ema is not None:
                 ops.average(net.flat, trainer.slots[-1], trainer.decay, state)
             ops.advance(self.batch, self._rates, 0 if source is None else source.start, state)
+
+    def gradients(self, state: State) -> None:
+        """Those of E without penalties, into the network's gradients, with loss and weight in state.stats."""
+        net, ops = self.trainer.net, self.trainer.net.backend
+        if len(self.micro) == 1:
+            self.load(self.micro[0], state)
+            self._backpropagate(self.micro[0], state)
+            return
+        part, kept = state.apart(), Reuse()
+        for j, micro in enumerate(self.micro, 1):
+            self.load(micro, state)
+            with ops.reusing(kept):
+                self._backpropagate(micro, part)
+            with ops.scope("accumulate"):
+                first, last = j == 1, j == len(self.micro)
+                ops.accumulate(net.flat_gradients, self.trainer.mean, part, state, first=first, last=last)
+
+    def _backpropagate(self, micro: Micro, state: State) -> None:
+        trainer = self.trainer
+        trainer.net.backpropagate(
+            micro.x,
+            micro.targets,
+            micro.w,
+            loss=trainer.loss,
+            state=state,
+            masks=trainer.masks,
+            first=micro.first,
+        )
+
+    def load(self, micro: Micro, state: State) -> None:
+        """Gathers its rows from the source, if there is one, and smooths the targets, if they are to be."""
+        ops, source = self.trainer.net.backend, self.source
+        with ops.scope("batch"):
+            if source is not None:
+                order = source.order[micro.first :]
+                ops.gather(source.x, order, micro.x, state)
+                ops.gather(source.y, order, micro.y, state)
+                if source.w is not None:
+                    ops.gather(source.w, order, micro.w, state)
+            if micro.targets is not micro.y:
+                ops.smooth(micro.y, micro.targets, self.trainer.targets)
 
     def skip(self) -> None:
         """Moves on without the step that was stopped, as `advance` would: cursor, step and learning rate."""

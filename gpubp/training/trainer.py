@@ -62,6 +62,12 @@ class Trainer(Parts):
     `evaluate`, the validation of `fit` and the weights that early stopping keeps are then those of the average; `net`
     itself has the weights that training goes on with, and the average inside `with trainer.averaged():`.
 
+    `accumulate` = k takes a batch in k micro-batches, one after the other, whose gradients g_j are averaged by their
+    sums of sample weights W_j: sum W_j g_j / sum W_j, the gradient of the whole batch to rounding, and so is the loss;
+    what dropout drops is the same. Activations then need the memory of one micro-batch, and another buffer is as large
+    as the parameters. Where k does not divide the batch, the first micro-batches have an example more; a batch of
+    fewer than k, the last of an epoch for example, is taken example by example.
+
     Raises ConfigError, InputError.
     """
 

@@ -42,14 +42,17 @@ def _masks(real, width):
 
 
 def dropout(real, storage, width=1):
-    """out = x m / (1 - rate): x (batch, n), out (batch, n) of `storage` written, which may be x; counters int64."""
+    """out = x m / (1 - rate): x (batch, n), out (batch, n) of `storage` written, which may be x; counters int64.
+
+    `top` is the row of the batch that x begins with.
+    """
     load, save, masks = loader(real, storage, width), saver(real, storage, width), _masks(real, width)
 
     @inlined
     def times(x, m):
         return x * m
 
-    def kernel(x, out, counters, seed, layer, threshold):
+    def kernel(x, out, counters, seed, layer, threshold, top):
         column, row = cuda.grid(2)
         columns, rows = cuda.gridsize(2)
         batch, n = x.shape
@@ -57,7 +60,7 @@ def dropout(real, storage, width=1):
         for j in range(column * width, n, columns * width):
             for i in range(row, batch, rows):
                 place = i * n + j
-                m = masks(i, j, step, layer, seed, threshold, scale)
+                m = masks(top + i, j, step, layer, seed, threshold, scale)
                 save(out, place, each(times, (load(x, place), m), ()))
 
     return kernel
@@ -66,7 +69,8 @@ def dropout(real, storage, width=1):
 def bias_activation_dropout(real, storage, f, d_f, width=1):
     """a = f(z + b) m / (1 - rate) and, over z, f'(z + b) m / (1 - rate).
 
-    z (batch, n) in place, b (n,), a (batch, n) written, all of `storage`; counters int64, of which the mask takes STEP.
+    z (batch, n) in place, b (n,), a (batch, n) written, all of `storage`; counters int64, of which the mask takes STEP,
+    and `top`, the row of the batch that z begins with.
     """
     load, save, masks = loader(real, storage, width), saver(real, storage, width), _masks(real, width)
 
@@ -78,7 +82,7 @@ def bias_activation_dropout(real, storage, f, d_f, width=1):
     def derivative(z, b, m):
         return d_f(z + b) * m
 
-    def kernel(z, b, a, counters, seed, layer, threshold):
+    def kernel(z, b, a, counters, seed, layer, threshold, top):
         column, row = cuda.grid(2)
         columns, rows = cuda.gridsize(2)
         batch, n = z.shape
@@ -87,7 +91,7 @@ def bias_activation_dropout(real, storage, f, d_f, width=1):
             bias = load(b, j)
             for i in range(row, batch, rows):
                 place = i * n + j
-                operands = (load(z, place), bias, masks(i, j, step, layer, seed, threshold, scale))
+                operands = (load(z, place), bias, masks(top + i, j, step, layer, seed, threshold, scale))
                 save(a, place, each(value, operands, ()))
                 save(z, place, each(derivative, operands, ()))
 

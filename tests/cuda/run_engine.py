@@ -314,6 +314,61 @@ def test_norms_are_limited_alike(dtype, precision, bound):
     assert norms.max() == pytest.approx(0.5, rel=1e-5)
 
 
+@pytest.mark.parametrize(("dtype", "precision", "bound"), PRECISIONS)
+def test_micro_batches_are_the_whole_batch(dtype, precision, bound):
+    """In batches of 8 = 3 + 3 + 2 and one of 5, some of which weigh nothing, with all that changes gradients."""
+    x, y, w = data()
+    w[3:6] = 0
+    layers = [
+        Dropout(0.2),
+        Dense(4, 16, "relu", max_norm=0.7),
+        Dropout(0.5),
+        Dense(16, 8, "gelu"),
+        Dense(8, 3),
+    ]
+    trainers = []
+    for device, kind, products, k in ((CUDA, dtype, precision, 3), ("cpu", "float64", None, 1)):
+        net = Network(layers, device=device, dtype=kind, precision=products, seed=2)
+        trainers.append(Trainer(net, "mse", SGD(0.05), seed=3, l2=0.01, clip_norm=0.05, accumulate=k))
+        if products == "float16":  # a smaller loss scale, with which no step overflows and is skipped
+            net.backend.write(trainers[-1].state.scaling, (64.0, 0.0, 1.0))
+        trainers[-1].fit(x, y, epochs=2, batch_size=8, sample_weight=w)
+    found, expected = trainers
+    assert found.counter(SKIPPED) == 0
+    close(host(found.net, found.net.flat), expected.net.flat, max(bound, 1e-11))
+    close(found.history["loss"], expected.history["loss"], max(bound, 1e-11))
+    close(found.history["penalty"], expected.history["penalty"], max(bound, 1e-11))
+
+
+@pytest.mark.parametrize("backend", [CUDA, BRANCHED], ids=["fused", "branched"])
+def test_micro_batches_replayed_are_eager_ones_in_less_memory(backend):
+    x, y, w = data(8)
+    ends = []
+    for replayed in (True, False):
+        net = network(backend, "relu", "float32", "bfloat16")
+        trainer = Trainer(net, "mse", "adam", seed=0, accumulate=3)
+        step = Step(trainer, 8, labels=False)
+        with net.backend.ordered():
+            step.fill(*net.check_batch(x, y, trainer.loss, w))
+            step.run(1)
+            if replayed:
+                step.run(3)
+                assert step.recording.built == 1
+            else:
+                for _ in range(3):
+                    step._once()
+        ends.append(state_of(trainer))
+    for mine, theirs in zip(*ends, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    taken = []
+    for k in (1, 4):
+        net = network(backend, "relu", widths=(4, 64, 64, 3))
+        trainer, before = Trainer(net, "mse", "adam", seed=0, accumulate=k), net.backend.memory().allocated
+        trainer.step(*data(64)[:2])
+        taken.append(net.backend.memory().allocated - before)
+    assert taken[1] < 0.4 * taken[0]
+
+
 def test_an_epoch_reads_the_device_once_and_builds_two_graphs():
     counts.clear()
     x, y, _ = data(45)

@@ -30,6 +30,8 @@ WRITES = {
     "prepare_update": (2, 4),
     "update": (0, 2, 3, 6),
     "penalty": (1, 5),
+    "prepare_accumulate": (1, 2, 3),
+    "accumulate": (0, 1),
     "prepare_average": (2,),
     "average": (1,),
     "finish_penalty": (1,),

@@ -28,8 +28,8 @@ class Gpu(CpuBackend):
         super().__init__()
         self.context = Context(0)
 
-    def empty(self, shape, dtype):
-        array = super().empty(shape, dtype)
+    def _new(self, shape, dtype):
+        array = super()._new(shape, dtype)
         if array.nbytes:
             owner = array
             while isinstance(owner.base, np.ndarray):

@@ -22,6 +22,7 @@ from numba import float32, float64, int64, uint16
 
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.cuda import (
+    accumulate,
     averages,
     batches,
     clipping,
@@ -62,6 +63,7 @@ FLOAT64: dict[str, set[str] | None] = {
     "clip": None,  # squares and their sum, on purpose
     "finish_clip": None,
     "prepare_update": None,  # coefficients of the step, by one thread; the loss scale where a gradient overflowed
+    "prepare_accumulate": None,  # weights and losses, by one thread
     "prepare_average": None,  # the share of the new weights, by one thread
     "advance": None,  # the learning rate, the loss scale
     "reduce_weights": None,
@@ -87,12 +89,12 @@ def dense_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
             if form == "all" or name in FEW:  # the same with one store more
                 yield dense.bias_activation_keep, (real, storage), (g.f, width), (matrix, vector, matrix)
             if form == "all" or name in FEW or storage == float64:  # most registers
-                arguments = (matrix, vector, matrix, int64[::1], int64, int64, int64)
+                arguments = (matrix, vector, matrix, int64[::1], *[int64] * 4)
                 yield dropout.bias_activation_dropout, (real, storage), (g.f, g.d_f, width), arguments
             for d_f in dict.fromkeys((g.d_f, g.d_f_of_output)):
                 if d_f is not None:
                     yield dense.delta, (real, storage), (d_f, width), (matrix, matrix, real[:, ::1])
-        yield dropout.dropout, (real, storage), (width,), (matrix, matrix, int64[::1], int64, int64, int64)
+        yield dropout.dropout, (real, storage), (width,), (matrix, matrix, int64[::1], *[int64] * 4)
         yield reductions.column_partials, (real, storage), (width,), (matrix, real[:, ::1])
         yield reductions.all_finite, (real, storage), (width,), (vector, int64[::1])
 
@@ -148,6 +150,8 @@ def kernels_of_real(real: Any) -> Iterator[Kernel]:
         for coefficients in dict.fromkeys(rule.coefficients for rule in RULES.values()):
             arguments = (flat, stats, integers, stats, flat)
             yield updates.prepare_update, (real,), (coefficients, width), arguments
+        for first, last in ((True, False), (False, False), (False, True)):
+            yield accumulate.accumulate, (real,), (first, last, width), (flat, flat, flat)
         yield averages.average, (real,), (width,), (flat, flat, integers, flat)
         yield updates.penalty, (real,), (width,), (flat, flat, stats, stats, stats, stats)
         yield reductions.sum_partials, (real,), (width,), (matrix, flat)
@@ -155,6 +159,8 @@ def kernels_of_real(real: Any) -> Iterator[Kernel]:
             scalars = (by_value, by_norm, width)
             yield clipping.clip, (real,), scalars, (flat, stats, stats, stats)
     yield averages.prepare_average, (real,), (), (integers, stats, flat)
+    for first, last in ((True, False), (False, False), (False, True)):
+        yield accumulate.prepare_accumulate, (real,), (first, last), (stats, stats, integers, flat)
     yield clipping.finish_clip, (real,), (), (stats, stats, stats, integers, stats)
     yield updates.finish_penalty, (real,), (), (stats, stats, integers)
     yield losses.reduce_weights, (real,), (), (flat, stats)

@@ -11,12 +11,22 @@ from cuda_twins import STORAGES, Storage, cpu, rng, same, short
 # The shim comes first: what follows takes its functions.
 from numba import float32, float64, int64
 
+from gpubp.kernels import accumulate as cpu_accumulate
 from gpubp.kernels import averages as cpu_averages
 from gpubp.kernels import batches as cpu_batches
 from gpubp.kernels import clipping as cpu_clipping
 from gpubp.kernels import constraints as cpu_constraints
 from gpubp.kernels import loss_scale, optimizers, penalties
-from gpubp.kernels.cuda import averages, batches, clipping, constraints, geometry, reductions, updates
+from gpubp.kernels.cuda import (
+    accumulate,
+    averages,
+    batches,
+    clipping,
+    constraints,
+    geometry,
+    reductions,
+    updates,
+)
 from gpubp.kernels.cuda.storage import numba_type
 from gpubp.kernels.loss_scale import DYNAMIC, GOOD, SCALE
 from gpubp.kernels.losses import STATS
@@ -251,6 +261,41 @@ def check_average(s: Storage, n: int, wide: bool) -> None:
         assert values or np.array_equal(e, p)
 
 
+def check_accumulate(s: Storage, n: int, wide: bool) -> None:
+    """Each place of a micro-batch, with weights of 0 before, in and behind it, and a loss that is not finite."""
+    width = s.width(n, wide, s.dtype)
+    for first, last in ((True, False), (False, False), (False, True)):
+        for before, weight, loss in (
+            (3.0, 1.5, 0.5),
+            (0.0, 2.0, -1.0),
+            (2.0, 0.0, 0.0),
+            (0.0, 0.0, 0.0),
+            (1, 1, np.nan),
+        ):
+            g, mean = (rng.standard_normal(n).astype(s.dtype) for _ in range(2))
+            micro, stats = np.array([loss, weight, 9, 9, 9.0]), np.array([0.25, before, 5, 7, 11.0])
+            mine = [g, mean, micro, stats, counters_of()]
+            theirs, what = (
+                [array.copy() for array in mine],
+                f"accumulate {n} {s.name} {first} {last} {before} {weight}",
+            )
+            c = np.full(2, 7, s.dtype)
+            single = ((1,), (32,))
+            launch(accumulate.prepare_accumulate, (s.real,), (first, last), single, *mine[2:], c)
+            launch(
+                accumulate.accumulate,
+                (s.real,),
+                (first, last, width),
+                short(geometry.flat(n, width)),
+                g,
+                mean,
+                c,
+            )
+            cpu(cpu_accumulate.accumulate, s.dtype, theirs, first, last)
+            for k, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+                same(a, b, f"{what}, {k}", exact=first)
+
+
 def check_loss_scale() -> None:
     """x2 after 2000 good steps in a row, up to the largest; x0.5 and a count begun anew after an overflow."""
     largest, last = loss_scale.LARGEST, loss_scale.GROW_AFTER - 1
@@ -287,6 +332,7 @@ def check_all(s: Storage, few: bool) -> None:
             if s.stored == s.dtype:
                 check_penalty(s, n, wide, divide=bool(n % 2))
                 check_average(s, n, wide)
+                check_accumulate(s, n, wide)
                 for by in ((True, False), (False, True), (True, True)):
                     check_clip(s, n, wide, *by)
             if n:

@@ -87,9 +87,9 @@ def check_dense(s: Storage, batch: int, n: int, wide: bool, names: Any) -> None:
 def check_dropout(s: Storage, batch: int, n: int, wide: bool) -> None:
     """The same masks, bit for bit, alone and with bias and activation; what is not finite is not hidden."""
     w, g = s.width(n, wide), ACTIVATIONS["tanh"]
-    for step, seed, layer, threshold in ((0, 0, 0, 13107), (2**33 + 7, 2**61 + 11, 3, 32768)):
+    for step, seed, layer, threshold, top in ((0, 0, 0, 13107, 0), (2**33 + 7, 2**61 + 11, 3, 32768, 5)):
         counters, what = np.zeros(COUNTERS, np.int64), f"dropout {batch}x{n} {s.name} wide={wide} step={step}"
-        counters[STEP], integers = step, (seed, layer, threshold)
+        counters[STEP], integers = step, (seed, layer, threshold, top)
         x, b, layout = s.array(batch, n), s.array(n), short(geometry.elementwise(batch, n, w))
         if batch == 13:
             x[2, 1], x[3, 2] = np.nan, np.inf

@@ -15,6 +15,7 @@ from reference import run_kernel
 
 from gpubp.backend.blas import find_gemm
 from gpubp.kernels import (
+    accumulate,
     averages,
     batches,
     cache,
@@ -70,13 +71,18 @@ def dense_delta(dtype, shape, d_f=dense.given):
 
 def drop(dtype, shape):
     (x,) = arrays(dtype, shape)
-    return dropout.dropout, (x, np.zeros_like(x), np.zeros(COUNTERS, np.int64)), (), (5, 1, 30_000)
+    return dropout.dropout, (x, np.zeros_like(x), np.zeros(COUNTERS, np.int64)), (), (5, 1, 30_000, 3)
 
 
 def dense_dropout(dtype, shape):
     z, b = arrays(dtype, shape, (shape[1],))
     g, counters = ACTIVATIONS["tanh"], np.zeros(COUNTERS, np.int64)
-    return dropout.bias_activation_dropout, (z, b, np.zeros_like(z), counters), (g.f, g.d_f), (5, 1, 30_000)
+    return (
+        dropout.bias_activation_dropout,
+        (z, b, np.zeros_like(z), counters),
+        (g.f, g.d_f),
+        (5, 1, 30_000, 3),
+    )
 
 
 def _loss(dtype, shape, y):
@@ -130,6 +136,13 @@ def clip(dtype, shape):
 def average(dtype, shape):
     p, e = arrays(dtype, shape, shape)
     return averages.average, (p, e, np.array([0, 3, 0, 0, 0]), np.array([0.9])), (), ()
+
+
+def accumulated(first, last, dtype, shape):
+    g, mean = arrays(dtype, shape, shape)
+    micro, stats = np.arange(1.0, 1 + losses.STATS), np.arange(3.0, 3 + losses.STATS)
+    operands = (g, mean, micro, stats, np.zeros(COUNTERS, np.int64))
+    return accumulate.accumulate, operands, (first, last), ()
 
 
 def update(dtype, shape, name="adam", bad=False):
@@ -221,6 +234,9 @@ CASES = {
     "sgd": lambda *of: update(*of, "sgd"),
     "adam, bad gradient": lambda *of: update(*of, "adam", bad=True),
     "average": average,
+    "first micro-batch": lambda *of: accumulated(True, False, *of),
+    "next micro-batch": lambda *of: accumulated(False, False, *of),
+    "last micro-batch": lambda *of: accumulated(False, True, *of),
     "gather": gather,
     "smoothed class numbers": smooth(True),
     "smoothed targets": smooth(False),
@@ -253,6 +269,7 @@ def test_alone_and_teams_of_2_and_3_agree_bit_for_bit(name, dtype):
 
 def test_every_kernel_is_among_the_cases():
     modules = (
+        accumulate,
         averages,
         batches,
         clipping,

@@ -48,9 +48,9 @@ def counters_at(step):
     return counters
 
 
-def dropped(x, rate, *, seed=1, step=2, layer=3, size=1):
+def dropped(x, rate, *, seed=1, step=2, layer=3, top=0, size=1):
     out = np.full_like(x, 7)
-    integers = (seed, layer, threshold_of(rate))
+    integers = (seed, layer, threshold_of(rate), top)
     run_kernel(dropout, x.dtype, (x, out, counters_at(step)), integers=integers, size=size)
     return out
 
@@ -67,6 +67,17 @@ def test_dropout_is_the_product_with_its_mask(dtype, shape, seed, step, layer, r
         np.testing.assert_array_equal(found, x)
 
 
+@given(rows=st.integers(1, 40), top=st.integers(0, 40), n=st.integers(1, 20), size=st.integers(1, 2))
+def test_rows_of_a_batch_are_dropped_as_in_the_batch(rows, top, n, size):
+    expected = mask(rows + top, n, 0.5, seed=1, step=2, layer=3)[top:]
+    x, a, g = np.ones((rows, n)), np.empty((rows, n)), ACTIVATIONS["identity"]
+    np.testing.assert_array_equal(dropped(x, 0.5, top=top, size=size), expected)
+    operands, integers = (x, np.zeros(n), a, counters_at(2)), (1, 3, threshold_of(0.5), top)
+    run_kernel(bias_activation_dropout, np.float64, operands, (g.f, g.d_f), integers, size=size)
+    np.testing.assert_array_equal(a, expected)
+    np.testing.assert_array_equal(x, expected)  # its derivative
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["identity", "relu", "tanh", "gelu"])
 @given(shape=shapes, seed=seeds, rate=st.sampled_from(RATES))
@@ -76,7 +87,7 @@ def test_bias_activation_and_dropout_in_one_pass(name, dtype, shape, seed, rate)
     m, (f, d_f) = mask(*shape, rate, seed=seed, step=5, layer=2), ACTIVATION[name]
     t, a = (z + b).astype(np.float64), np.full_like(z, 7)
     operands = (z, b, a, counters_at(5))
-    run_kernel(bias_activation_dropout, dtype, operands, (g.f, g.d_f), (seed, 2, threshold_of(rate)))
+    run_kernel(bias_activation_dropout, dtype, operands, (g.f, g.d_f), (seed, 2, threshold_of(rate), 0))
     bound = 1e-5 if dtype == np.float32 else 1e-13
     np.testing.assert_allclose(a, f(t) * m, rtol=bound, atol=bound * m.max(initial=1))
     np.testing.assert_allclose(z, d_f(t) * m, rtol=bound, atol=bound * m.max(initial=1))

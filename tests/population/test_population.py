@@ -156,6 +156,32 @@ def test_smoothed_targets_and_constrained_weights():
         same(together, alone)
 
 
+def test_the_average_of_the_weights_is_each_members_own(device):
+    decays = [0.9, None, 0.5]
+    given = {"epochs": 5, "batch_size": 16, "validation": (X, Y)}
+    trainer = PopulationTrainer(population(3, device), "mse", Adam(0.2), ema=decays, seeds=20)
+    trainer.fit(X, Y, early_stopping=[1, 5, 50], **given)
+    for k, (together, patience) in enumerate(zip(trainer, [1, 5, 50], strict=True)):
+        alone = separate(k, "mse", Adam(0.2), device, ema=decays[k])
+        alone.fit(X, Y, early_stopping=patience, **given)
+        same(together, alone)  # the average is among the slots
+        assert together.ema == decays[k]
+        assert together.evaluate(X, Y)["loss"] == pytest.approx(min(together.history["val_loss"]), rel=1e-12)
+    for _ in range(2):  # and on from there, by the average again
+        trainer.fit(X, Y, **given)
+    own, average = host(trainer[0].net.flat), host(trainer[0].average)
+    assert np.abs(own - average).max() > 1e-4
+    assert trainer.evaluate(X, Y)[0]["loss"] == trainer[0].history["val_loss"][-1]
+
+
+@pytest.mark.parametrize(
+    ("ema", "message"), [(1.0, "ema: expected None or a number"), ([0.9], "a list of 2")]
+)
+def test_a_decay_that_does_not_fit(ema, message):
+    with pytest.raises(InputError, match=message):
+        PopulationTrainer(population(2), "mse", ema=ema)
+
+
 def test_a_schedule_that_watches_the_loss_is_each_members_own():
     trainer = PopulationTrainer(population(2), "mse", schedule=Plateau(), seeds=20)
     assert trainer[0].schedule is not trainer[1].schedule

@@ -34,7 +34,7 @@ class CpuArrays(Backend):
     def description(self) -> str:
         return f"CPU, {threads.get_threads()} threads, NumPy {np.__version__}"
 
-    def empty(self, shape: tuple[int, ...], dtype: DType) -> Array:
+    def _new(self, shape: tuple[int, ...], dtype: DType) -> Array:
         dtype = np.dtype(dtype)
         size = math.prod(shape) * dtype.itemsize
         block = self._block(size + _ALIGNMENT)
@@ -64,7 +64,7 @@ class CpuArrays(Backend):
             self._allocated -= size
 
     def zeros(self, shape: tuple[int, ...], dtype: DType) -> Array:
-        array = self.empty(shape, dtype)
+        array = self._new(shape, dtype)
         array.fill(0)
         return array
 
@@ -72,7 +72,7 @@ class CpuArrays(Backend):
         return np.ascontiguousarray(array, dtype)
 
     def copy(self, array: Array) -> Array:
-        new = self.empty(array.shape, array.dtype)
+        new = self._new(array.shape, array.dtype)
         new[...] = array
         return new
 

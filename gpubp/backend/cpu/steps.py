@@ -8,7 +8,7 @@ from gpubp.backend import flops
 from gpubp.backend.accesses import by_all, by_first, by_rows
 from gpubp.backend.base import Array, State
 from gpubp.backend.terms import clipped_by
-from gpubp.kernels import averages, batches, clipping, constraints, optimizers, penalties
+from gpubp.kernels import accumulate, averages, batches, clipping, constraints, optimizers, penalties
 from gpubp.kernels.optimizers import Rule
 
 from .launches import CpuLaunches, shape_of
@@ -130,6 +130,30 @@ class CpuSteps(CpuLaunches):
                 by_all(average, written=True),
                 by_all(state.counters),
                 by_all(decay),
+            ),
+        )
+
+    def accumulate(
+        self, gradients: Array, mean: Array, micro: State, state: State, *, first: bool, last: bool
+    ) -> None:
+        into = gradients if last else mean
+        self._launch(
+            f"{'last' if last else 'first' if first else 'next'} micro-batch {shape_of(gradients)}",
+            accumulate.accumulate,
+            gradients.dtype,
+            (gradients, mean, micro.stats, state.stats, state.counters),
+            (first, last),
+            read=(gradients,) if first else (gradients, mean),
+            written=(into,),
+            flops=flops.accumulate(gradients, first),
+            accesses=(
+                by_all(gradients, written=last),
+                by_all(mean, written=not last),
+                by_all(micro.stats),
+                by_all(state.stats),
+                by_first(micro.stats, late=True),
+                by_first(state.stats, written=True, late=True),
+                by_first(state.counters, written=True, late=True),
             ),
         )
 

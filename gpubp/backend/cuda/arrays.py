@@ -53,7 +53,7 @@ class CudaArrays(Backend):
     def accept(self, value: Any, name: str) -> Any:
         return accept(self.context, value, name)
 
-    def empty(self, shape: tuple[int, ...], dtype: DType) -> Array:
+    def _new(self, shape: tuple[int, ...], dtype: DType) -> Array:
         import cupy
 
         dtype = np.dtype(dtype)
@@ -62,7 +62,7 @@ class CudaArrays(Backend):
             return cupy.ndarray(shape, dtype, memptr=self.context.alloc(nbytes))
 
     def zeros(self, shape: tuple[int, ...], dtype: DType) -> Array:
-        array = self.empty(shape, dtype)
+        array = self._new(shape, dtype)
         if array.nbytes:
             with self._device():
                 array.data.memset_async(0, array.nbytes, self.context.stream)
@@ -73,7 +73,7 @@ class CudaArrays(Backend):
         fits = dtype is None or given.dtype == dtype
         if is_on_device(given) and fits and given.flags.c_contiguous and self._is_ours(given):
             return given
-        new = self.empty(given.shape, given.dtype if dtype is None else dtype)
+        new = self._new(given.shape, given.dtype if dtype is None else dtype)
         self.write(new, given)
         return new
 
@@ -81,7 +81,7 @@ class CudaArrays(Backend):
         return bool(array.device.id == self.context.device_id)
 
     def copy(self, array: Array) -> Array:
-        new = self.empty(array.shape, array.dtype)
+        new = self._new(array.shape, array.dtype)
         self.write(new, array)
         return new
 

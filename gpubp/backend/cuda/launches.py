@@ -28,6 +28,7 @@ Layout = tuple[tuple[int, ...], tuple[int, ...]]
 def factories() -> SimpleNamespace:
     """The CUDA kernels, which need `numba.cuda`."""
     from gpubp.kernels.cuda import (
+        accumulate,
         averages,
         batches,
         clipping,
@@ -42,6 +43,7 @@ def factories() -> SimpleNamespace:
     )
 
     return SimpleNamespace(
+        accumulate=accumulate,
         averages=averages,
         batches=batches,
         clipping=clipping,

@@ -171,6 +171,34 @@ class CudaSteps(CudaLaunches):
         )
         self._run(prepare, work)
 
+    def accumulate(
+        self, gradients: Array, mean: Array, micro: State, state: State, *, first: bool, last: bool
+    ) -> None:
+        c, width = self.empty((2,), gradients.dtype), flat_width(gradients, mean)
+        real, kernels = real_type(gradients), factories().accumulate
+        into, what = gradients if last else mean, "last" if last else "first" if first else "next"
+        prepare = self._kernel(
+            f"loss of the {what} micro-batch",
+            kernels.prepare_accumulate,
+            (real,),
+            (first, last),
+            (micro.stats, state.stats, state.counters, c),
+            ((1,), (32,)),
+            changed=(state.stats, state.counters, c),
+        )
+        work = self._kernel(
+            f"{what} micro-batch {shape_of(gradients)}",
+            kernels.accumulate,
+            (real,),
+            (first, last, width),
+            (gradients, mean, c),
+            geometry.flat(gradients.size, width),
+            read=(gradients,) if first else (gradients, mean),
+            written=(into,),
+            flops=flops.accumulate(gradients, first),
+        )
+        self._run(prepare, work)
+
     # batches
 
     def gather(self, source: Array, order: Array, out: Array, state: State) -> None:

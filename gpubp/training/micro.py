@@ -1,0 +1,41 @@
+"""A batch in micro-batches, whose gradients are accumulated: one after the other they need the memory of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gpubp.backend.base import Array
+from gpubp.checks import positive
+from gpubp.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Micro:
+    """Rows of a batch from number `first` on: inputs, targets as they come and as the loss takes them, weights."""
+
+    first: int
+    x: Array
+    y: Array
+    targets: Array
+    w: Array
+
+
+def sizes_of(batch: int, parts: int) -> list[int]:
+    """Rows of each micro-batch: at most one more in the first than in the last, and at least one."""
+    parts = min(batch, parts)
+    return [batch // parts + (j < batch % parts) for j in range(parts)]
+
+
+def accumulation(value: Any) -> int:
+    """How many micro-batches make a batch; InputError for anything but an integer of at least 1."""
+    return positive(value, "accumulate", "1 takes the whole batch at once")
+
+
+def check_divided(accumulate: int, batch_size: int) -> None:
+    """ConfigError where a batch has fewer examples than micro-batches."""
+    if accumulate > batch_size:
+        raise ConfigError(
+            f"accumulate: expected at most batch_size={batch_size} micro-batches, of an example each; got "
+            f"{accumulate}; lower it, or take larger batches"
+        )
