@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -54,11 +55,8 @@ class Step:
         find_room(net, self._asked, lambda: self._allocate(labels))
 
     def _allocate(self, labels: bool) -> None:
-        net, ops, sizes = (
-            self.trainer.net,
-            self.trainer.net.backend,
-            sizes_of(self.batch, self.trainer.accumulate),
-        )
+        net, ops = self.trainer.net, self.trainer.net.backend
+        sizes = sizes_of(self.batch, self.trainer.accumulate)
         # What a caller fills is the whole batch; micro-batches of a source go through the same rows.
         rows = self.batch if self.source is None else sizes[0]
         self.x = ops.empty((rows, net.n_in), ops.storage(net.dtype))
@@ -68,12 +66,10 @@ class Step:
         # what the loss compares with: y itself, or its smoothed form
         smooth = ops.empty((sizes[0], net.n_out), net.dtype) if self.trainer.label_smoothing else None
         self.micro: list[Micro] = []
-        first = 0
-        for size in sizes:
+        for first, size in zip(itertools.accumulate(sizes, initial=0), sizes, strict=False):
             at = slice(first, first + size) if self.source is None else slice(size)
             x, y, w = self.x[at], self.y[at], self.w[at]
             self.micro.append(Micro(first, x, y, y if smooth is None else smooth[:size], w))
-            first += size
 
     def run(self, times: int) -> None:
         """Makes `times` steps; once one of them has set counters[STOPPED], the others change no weight."""

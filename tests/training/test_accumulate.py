@@ -102,10 +102,10 @@ def test_by_one_thread_and_two_and_by_python(plain):
         for threads in (1, 2):
             gpubp.set_threads(2)  # pieces follow from it, and stay
             trainer = trainer_of(3, (4, 256, 3), device=CpuBackend(plain=plain))
-            trainer.step(X[:48], Y[:48])
+            trainer.step(X[:49], Y[:49])
             gpubp.set_threads(threads)
             for _ in range(5):
-                trainer.step(X[:48], Y[:48])
+                trainer.step(X[:49], Y[:49])
             ends.append(trainer.net.flat)
     finally:
         gpubp.set_threads(before)
