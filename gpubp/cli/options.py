@@ -83,6 +83,16 @@ def check_watched(options: Options) -> None:
         raise ConfigError("--early-stopping: expected a validation part to watch; got none; use --val 0.1")
 
 
+def check_divided(options: Options) -> None:
+    """ConfigError where a batch has fewer examples than micro-batches."""
+    batch, parts = options["batch_size"], options["accumulate"] or 1
+    if parts > batch:
+        raise ConfigError(
+            f"--accumulate: expected at most {batch} micro-batches of --batch-size {batch}; got {parts}; lower it, or "
+            "take larger batches"
+        )
+
+
 def absolute(data_dir: str | None) -> str | None:
     """A data directory as a run keeps it: where it is, whatever the directory that a later command runs in."""
     return None if data_dir is None else os.path.abspath(os.path.expanduser(data_dir))
@@ -95,17 +105,9 @@ def data_dir(arguments: argparse.Namespace, stored: Options) -> str | None:
 
 
 def fit_to(options: Options, rows: int) -> None:
-    """Fills in batch size and epochs for this many training rows, where they were not given.
-
-    ConfigError where a batch has fewer examples than micro-batches.
-    """
+    """Fills in batch size and epochs for this many training rows, where they were not given."""
     if options["batch_size"] is None:
         options["batch_size"] = next(batch for least, batch in BATCH_SIZES if rows >= least)
-    if (options["accumulate"] or 1) > options["batch_size"]:
-        raise ConfigError(
-            f"--accumulate: expected at most {options['batch_size']} micro-batches of --batch-size "
-            f"{options['batch_size']}; got {options['accumulate']}; lower it, or take larger batches"
-        )
     if options["epochs"] is None:
         options["epochs"] = max(LEAST_EPOCHS, -(-LEAST_UPDATES // updates_per_epoch(options, rows)))
 

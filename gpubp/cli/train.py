@@ -24,6 +24,7 @@ from .functions import activation_of, loss_of
 from .job import Job, Parts
 from .options import (
     Options,
+    check_divided,
     check_watched,
     data_dir,
     dropout_rates,
@@ -125,6 +126,7 @@ def _prepared(arguments: argparse.Namespace) -> tuple[Trainer, Run, Parts, str]:
         )
     part, held_out = _split(arguments, data, options)
     fit_to(options, len(part))
+    check_divided(options)
     with naming(source, data.x):
         run = Run.learn(data, part, held_out, options)
     trainer = _trainer(run, options)
