@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .gradcheck import gradcheck as gradcheck
     from .layers import Dense as Dense
     from .layers import Dropout as Dropout
+    from .layers import LayerNorm as LayerNorm
+    from .layers import RMSNorm as RMSNorm
     from .network import Network as Network
     from .optimizers import SGD as SGD
     from .optimizers import Adagrad as Adagrad
@@ -61,7 +63,7 @@ _ROOMS = {
     ),
     "estimators": ("MLPClassifier", "MLPRegressor"),
     "gradcheck": ("gradcheck",),
-    "layers": ("Dense", "Dropout"),
+    "layers": ("Dense", "Dropout", "LayerNorm", "RMSNorm"),
     "network": ("Network",),
     "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Lion", "RMSprop"),
     "population": ("Population", "PopulationTrainer"),

@@ -210,6 +210,35 @@ class Backend(ABC):
     def delta(self, upstream: Array, saved: Array, g: Activation, db: Array) -> Array:
         """BP2, BP3: delta = upstream * g'(z), written over upstream (batch, n); db (n,) = its column sums."""
 
+    @abstractmethod
+    def normalize(
+        self, x: Array, gain: Array, bias: Array, eps: Array, g: Activation, *, center: bool
+    ) -> tuple[Array, Array]:
+        """a = g(gain (x - m) r + bias) in a new array, and m and r of each row (batch, 2), for x (batch, n).
+
+        With `center` m is the row's mean and r = 1 / sqrt(variance + eps); without, m is 0 and r = 1 / sqrt(mean of the
+        squares + eps). gain, bias (n,), eps (1,) and what is kept of the rows are of the parameters' dtype.
+        """
+
+    @abstractmethod
+    def normalize_delta(
+        self,
+        upstream: Array,
+        x: Array,
+        moments: Array,
+        gain: Array,
+        bias: Array,
+        g: Activation,
+        dgain: Array,
+        dbias: Array,
+        *,
+        center: bool,
+    ) -> Array:
+        """dE/dx from upstream = dE/da, written over it; dE/dgain (n,) and, with `center`, dE/dbias (n,).
+
+        x, gain and bias are those that `normalize` was given, moments what it kept.
+        """
+
     def dense_delta(self, delta: Array, W: Array, saved: Array, g: Activation, db: Array) -> Array:
         """BP2, BP3 from the delta above: (delta W^T) * g'(z); db: a product and `delta`, fused where that pays."""
         return self.delta(self.matmul(delta, W.T), saved, g, db)

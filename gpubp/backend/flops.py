@@ -44,6 +44,22 @@ def delta(upstream: Array, g: Activation) -> int:
     return int(upstream.size) * (2 * _of(g) + 1)
 
 
+def normalize(x: Array, g: Activation, center: bool) -> int:
+    """Mean, or none; x - m, its square and their sum; times r and gain, plus bias; g. A row: quotients, eps, root."""
+    return int(x.size) * (5 + 2 * center + _of(g)) + (4 + center) * int(x.shape[0])
+
+
+def normalize_gradients(x: Array, g: Activation) -> int:
+    """n and z; d = upstream g'(z); d n; both sums."""
+    return int(x.size) * (7 + 2 * _of(g))
+
+
+def normalize_delta(x: Array, g: Activation, center: bool) -> int:
+    """The gradients, and gain d = g; the means of g and g n, or that of g n alone; dE/dx."""
+    row = (1 + center) * int(x.shape[0])
+    return normalize_gradients(x, g) + int(x.size) * (6 + 2 * center) + row
+
+
 def loss_delta(loss: Loss, g: Activation, z: Array, y: Array) -> int:
     """a = g(z + b); the loss of a, weighted and summed; delta = factor * d_l * g'(z); its column sums."""
     links = 1 + 3 * _of(g)

@@ -76,3 +76,8 @@ class SideBySide(Protocol):
 def clipped_by(by_value: bool, by_norm: bool) -> str:
     """What `Backend.clip` does, in the name of its launch."""
     return " + ".join(name for name, given in (("value", by_value), ("norm", by_norm)) if given)
+
+
+def norm_name(center: bool) -> str:
+    """What `Backend.normalize` does, in the name of its launch."""
+    return "layer norm" if center else "rms norm"

@@ -110,6 +110,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
 def _model(add: Add) -> None:
     add("--hidden", type=widths, help="widths of the hidden layers such as 512,512, or none (512,256)")
     add("--activation", type=activation, help=f"{ACTIVATIONS}, or {OWN} (relu)")
+    add("--norm", metavar="KIND", help="layer or rms: brings what each hidden layer gives to one size (none)")
     add("--loss", type=loss, help=f"{LOSSES}, or {OWN} (softmax_cross_entropy for classes, mse for numbers)")
     add("--dtype", help="float32 or float64 (float32)")
     add("--precision", help="of the products: that of --dtype; tf32, bfloat16, float16 on a GPU")
@@ -195,6 +196,7 @@ def _gradcheck(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--hidden", type=widths, help="widths of the hidden layers (8,8)")
     add("--activation", type=activation, help=f"{ACTIVATIONS}, or {OWN} (tanh)")
+    add("--norm", metavar="KIND", help="layer or rms: brings what each hidden layer gives to one size (none)")
     add("--loss", type=loss, help=f"{LOSSES}, or {OWN} (softmax_cross_entropy)")
     add("--batch-size", type=count, help="examples (8)")
     add("--seed", type=seed, help="of weights and examples (0)")
@@ -207,6 +209,7 @@ def _explain(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--layers", type=widths, help="widths from input to output (784,512,512,10)")
     add("--activation", type=activation, help=f"{ACTIVATIONS}, or {OWN} (relu)")
+    add("--norm", metavar="KIND", help="layer or rms: brings what each hidden layer gives to one size (none)")
     add("--loss", type=loss, help=f"{LOSSES}, or {OWN} (softmax_cross_entropy)")
     add("--optimizer", help=f"{OPTIMIZERS} (adam)")
     add("--batch-size", type=count, help="examples per step (128)")

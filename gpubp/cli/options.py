@@ -34,7 +34,7 @@ FREE_ON_RESUME = ("device", "data_dir", "epochs", "on_nan")  # `epochs` may only
 OPTIONS = (
     *DEFAULTS, "loss", "lr", "epochs", "batch_size", "early_stopping", "seed", "precision", "task", "target",
     "categorical", "ordinal", "drop", "bins", "stream", "data_dir",
-    "clip_norm", "clip_value", "dropout", "label_smoothing", "max_norm", "ema", "accumulate",
+    "clip_norm", "clip_value", "dropout", "label_smoothing", "max_norm", "norm", "ema", "accumulate",
 )  # fmt: skip
 
 

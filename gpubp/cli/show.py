@@ -46,11 +46,15 @@ def device_line(backend: Backend, asked: str) -> str:
 
 
 def network_line(net: Network) -> str:
-    """Widths, activations, dropout, limits of the weights, parameters."""
-    widths = "-".join(str(n) for n in (net.n_in, *(layer.n_out for layer in net.layers)))
-    names = list(dict.fromkeys(layer.activation.name for layer in net.layers[:-1])) or ["linear"]
-    dropped = [f"dropout {','.join(f'{rate:g}' for rate in net.rates[1:])}"] if any(net.rates) else []
+    """Widths, norms, activations, dropout, limits of the weights, parameters."""
     dense = [layer for layer in net.layers if isinstance(layer, Dense)]
+    widths = "-".join(str(n) for n in (net.n_in, *(layer.n_out for layer in dense)))
+    norms = dict.fromkeys(type(layer).__name__ for layer in net.layers if not isinstance(layer, Dense))
+    hidden = [layer for layer in net.layers[:-1] if not (norms and isinstance(layer, Dense))]
+    names = [*norms, *dict.fromkeys(layer.activation.name for layer in hidden)] or ["linear"]
+    # The outputs of a Dense layer before a norm drop nothing: what counts is behind the norm.
+    rates = [rate for rate, layer in zip(net.rates[1:], net.layers[:-1], strict=True) if layer in hidden]
+    dropped = [f"dropout {','.join(f'{rate:g}' for rate in rates)}"] if any(net.rates) else []
     limits = [layer.max_norm for layer in dense if layer.max_norm is not None]
     limited = [f"max-norm {','.join(f'{limit:g}' for limit in dict.fromkeys(limits))}"] if limits else []
     what = ", ".join([*names, *dropped, *limited])

@@ -176,6 +176,7 @@ def _trainer(run: Run, options: Options) -> Trainer:
                     widths, activation_of(options["activation"]), "identity", max_norm=options["max_norm"]
                 ),
                 dropout_rates(options),
+                options["norm"],
             ),
             device=options["device"],
             dtype=options["dtype"],

@@ -3,6 +3,19 @@
 from ._base import Layer
 from ._dense import Dense
 from ._dropout import Dropout
-from ._order import Given, from_config, from_widths, in_order, with_dropout
+from ._norms import LayerNorm, RMSNorm
+from ._order import NORMS, Given, from_config, from_widths, in_order, with_dropout
 
-__all__ = ["Dense", "Dropout", "Given", "Layer", "from_config", "from_widths", "in_order", "with_dropout"]
+__all__ = [
+    "NORMS",
+    "Dense",
+    "Dropout",
+    "Given",
+    "Layer",
+    "LayerNorm",
+    "RMSNorm",
+    "from_config",
+    "from_widths",
+    "in_order",
+    "with_dropout",
+]

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpubp.custom import activation_from_config
-from gpubp.errors import ConfigError, InputError
+from gpubp.errors import ConfigError, InputError, unknown_name
 from gpubp.kernels.activations import Activation
 
 from ._base import Layer
 from ._dense import Dense
 from ._dropout import Dropout
+from ._norms import LayerNorm, RMSNorm
 
 Given = Layer | Dropout  # what a network is given
 
@@ -22,6 +23,8 @@ Given = Layer | Dropout  # what a network is given
 _KINDS: dict[str, tuple[Callable[..., Given], tuple[str, ...], int]] = {
     "dense": (Dense, ("n_in", "n_out", "activation", "bias", "initial", "max_norm"), 2),
     "dropout": (Dropout, ("rate",), 1),
+    "layer_norm": (LayerNorm, ("n", "activation", "eps"), 1),
+    "rms_norm": (RMSNorm, ("n", "activation", "eps"), 1),
 }
 
 
@@ -60,11 +63,30 @@ def from_widths(
     return [Dense(n_in, n_out, g, max_norm=limit) for n_in, n_out, g, limit in pairs]
 
 
-def with_dropout(layers: Sequence[Dense], rates: Sequence[float]) -> list[Given]:
-    """These layers, with Dropout behind each hidden one; `rates` has one for each, and 0 stands for none."""
+NORMS: dict[str, Callable[[int, Activation], Layer]] = {"layer": LayerNorm, "rms": RMSNorm}
+
+
+def with_norms(layers: Sequence[Dense], norm: str | None) -> list[list[Layer]]:
+    """Each of these layers; a hidden one has its activation behind the norm so called. ConfigError for other names."""
+    if norm is None:
+        return [[layer] for layer in layers]
+    if norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
+    found: list[list[Layer]] = []
+    for layer in layers[:-1]:
+        plain = Dense(layer.n_in, layer.n_out, initial=layer.initial, max_norm=layer.max_norm)
+        found.append([plain, NORMS[norm](layer.n_out, layer.activation)])
+    return [*found, [layers[-1]]]
+
+
+def with_dropout(layers: Sequence[Dense], rates: Sequence[float], norm: str | None = None) -> list[Given]:
+    """These layers, with Dropout behind each hidden one; `rates` has one for each, and 0 stands for none.
+
+    With `norm`, "layer" or "rms", that norm stands between a hidden layer and its activation.
+    """
     found: list[Given] = []
-    for layer, rate in zip(layers, [*rates, 0.0], strict=True):
-        found += [layer, Dropout(rate)] if rate else [layer]
+    for block, rate in zip(with_norms(layers, norm), [*rates, 0.0], strict=True):
+        found += [*block, Dropout(rate)] if rate else block
     return found
 
 

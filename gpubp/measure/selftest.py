@@ -11,6 +11,7 @@ from . import (
     elementwise_checks,
     epilogue_checks,
     loss_checks,
+    norm_checks,
     product_checks,
     step_checks,
     step_option_checks,
@@ -27,6 +28,7 @@ PRECISIONS = (
 )
 _ALL = (
     elementwise_checks,
+    norm_checks,
     loss_checks,
     update_checks,
     step_option_checks,

@@ -79,6 +79,11 @@ def softmax_rows(batch: int, lanes: int) -> Layout:
     return (max(1, min(MOST_BLOCKS, _up(batch * lanes, THREADS))),), (THREADS,)
 
 
+def warps(batch: int) -> Layout:
+    """For `normalize` and `normalize_delta`, whose rows have a warp each."""
+    return softmax_rows(batch, 32)
+
+
 def chunks(n: int) -> int:
     """Entries of `partials` in `penalty` and `clip` over n numbers."""
     return max(1, _up(n, CHUNK))

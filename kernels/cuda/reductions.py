@@ -1,4 +1,4 @@
-"""Sums in an order that depends on the shape alone: of columns, of a block of threads; and all_finite."""
+"""Sums in an order that depends on the shape alone: of columns, of a row, of a block of threads; and all_finite."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from gpubp.kernels.mathematics import inlined
 from .geometry import LANES, ROWS, THREADS
 from .storage import loader, saver
 from .vectors import each, fold, plus, zeros
+
+WARP, ALL = 32, 0xFFFFFFFF
 
 
 def tile_sum(real, width):
@@ -35,6 +37,20 @@ def tile_sum(real, width):
         each(put, (numbers, mine), (shared, x, y))
         cuda.syncthreads()
         return each(take, (numbers,), (shared, x))
+
+    return total
+
+
+def over_row(combine, lanes):
+    """total(mine): `combine` over the `lanes` threads of a row, the same bits in each; whole warps call it."""
+
+    @inlined
+    def total(mine):
+        distance = lanes // 2
+        while distance > 0:
+            mine = combine(mine, cuda.shfl_xor_sync(ALL, mine, distance))
+            distance //= 2
+        return mine
 
     return total
 

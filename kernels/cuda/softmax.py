@@ -11,24 +11,9 @@ from gpubp.kernels.losses import d_softmax, larger
 from gpubp.kernels.mathematics import exp, inlined
 
 from .losses import per_weight
+from .reductions import WARP, over_row
 from .storage import encoder
 from .vectors import each, fold, plus
-
-WARP, ALL = 32, 0xFFFFFFFF
-
-
-def _over_row(combine, lanes):
-    """total(mine): `combine` over the threads of a row, the same bits in each; whole warps call it."""
-
-    @inlined
-    def total(mine):
-        distance = lanes // 2
-        while distance > 0:
-            mine = combine(mine, cuda.shfl_xor_sync(ALL, mine, distance))
-            distance //= 2
-        return mine
-
-    return total
 
 
 def softmax_loss(real, storage, f, d_f, l, d_l, integer_targets, lanes=WARP, held=0):
@@ -80,7 +65,7 @@ def _held(real, storage, f, d_f, scalars, lanes, held):
     """The whole row in registers, `held` entries a thread, those beyond its end taking no part."""
     encode = encoder(real, storage)
     target, term, pull = scalars
-    row_sum, row_max = _over_row(plus, lanes), _over_row(larger, lanes)
+    row_sum, row_max = over_row(plus, lanes), over_row(larger, lanes)
     numbers, rows_of_warp, low = tuple(range(held)), WARP // lanes, real(-math.inf)
 
     @inlined
@@ -146,7 +131,7 @@ def _walked(real, storage, f, d_f, scalars, lanes, held):
     """Three walks over the row: its maximum and sum together, rescaled where the maximum rises; loss; delta."""
     encode = encoder(real, storage)
     target, term, pull = scalars
-    row_sum, row_max = _over_row(plus, lanes), _over_row(larger, lanes)
+    row_sum, row_max = over_row(plus, lanes), over_row(larger, lanes)
     rows_of_warp, low = WARP // lanes, real(-math.inf)
 
     def kernel(z, b, y, w, stats, scaling, delta, losses):

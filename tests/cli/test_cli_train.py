@@ -334,6 +334,21 @@ def test_smoothed_targets_and_limited_norms_are_kept_in_the_run(gpubp, refused, 
     )
 
 
+@pytest.mark.parametrize(("norm", "name"), [("layer", "LayerNorm"), ("rms", "RMSNorm")])
+def test_norms_stand_before_the_activation_and_are_kept_in_the_run(gpubp, refused, flowers_csv, norm, name):
+    common = ("train", flowers_csv, "--hidden", "8,6", "--epochs", 2, "--seed", 0, "--dropout", 0.2)
+    result = gpubp(*common, "--norm", norm, "--out", "run")
+    assert result.code == 0, result.err
+    assert f"-8-6-3, {name}, relu, dropout 0.2,0.2, " in result.out
+    trainer = run.load_run("run", "cpu")[1]
+    assert [type(layer).__name__ for layer in trainer.net.layers] == ["Dense", name] * 2 + ["Dense"]
+    assert [layer.activation.name for layer in trainer.net.layers] == ["identity", "relu"] * 2 + ["identity"]
+    assert gpubp("predict", "run", flowers_csv).code == 0
+    refused(
+        "train", flowers_csv, "--norm", "layr", naming="unknown norm: expected one of layer, rms; got 'layr'"
+    )
+
+
 def test_label_smoothing_wants_classes(refused, tmp_path):
     rows = "\n".join(f"{k},{k % 7}.5" for k in range(40))
     (tmp_path / "values.csv").write_text(f"x,y\n{rows}\n")

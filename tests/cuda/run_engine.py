@@ -15,7 +15,7 @@ import pytest
 from sim_cupy import MemoryPool, pools
 from sim_device import counts
 
-from gpubp import Dense, Dropout, Network, Trainer
+from gpubp import Dense, Dropout, LayerNorm, Network, RMSNorm, Trainer
 from gpubp.errors import ConfigError, DeviceMemoryError, NumericalError
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.loss_scale import GOOD, GROW_AFTER, SCALE
@@ -281,6 +281,38 @@ def test_dropout_drops_the_same_numbers(dtype, precision, bound):
             net.backend.write(trainers[-1].state.scaling, (64.0, 0.0, 1.0))
         trainers[-1].fit(x, y, epochs=2, batch_size=8, sample_weight=w)
     found, expected = trainers
+    assert found.counter(SKIPPED) == 0
+    close(host(found.net, found.net.flat), expected.net.flat, max(bound, 1e-11))
+
+
+@pytest.mark.parametrize(("dtype", "precision", "bound"), PRECISIONS)
+def test_rows_are_normalized_alike(dtype, precision, bound):
+    """First of all layers, before and behind Dense, with dropout behind it; gradients, a run, its replay."""
+    x, y, w = data()
+    trainers = []
+    for device, kind, products in ((CUDA, dtype, precision), ("cpu", "float64", None)):
+        layers = [
+            RMSNorm(4),
+            Dense(4, 16),
+            LayerNorm(16, "gelu", eps=0.1),
+            Dropout(0.25),
+            Dense(16, 7, "tanh"),
+            RMSNorm(7, "tanh", eps=0.1),
+            LayerNorm(7, eps=0.1),
+            Dense(7, 3),
+        ]
+        net = Network(layers, device=device, dtype=kind, precision=products, seed=2)
+        trainers.append(Trainer(net, "mse", SGD(0.02), seed=3))
+        if products == "float16":
+            net.backend.write(trainers[-1].state.scaling, (64.0, 0.0, 1.0))
+    found, expected = trainers
+    (value, gradients), (right, known) = (t.net.gradients(x, y, "mse", w, masks=1) for t in trainers)
+    assert value == pytest.approx(right, rel=4 * bound)
+    for name, gradient in gradients.items():
+        assert gradient.dtype == dtype, name
+        close(host(found.net, gradient), known[name], max(8 * bound, 1e-12), name)
+    for trainer in trainers:
+        trainer.fit(x, y, epochs=2, batch_size=8, sample_weight=w)
     assert found.counter(SKIPPED) == 0
     close(host(found.net, found.net.flat), expected.net.flat, max(bound, 1e-11))
 

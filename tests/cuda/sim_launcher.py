@@ -20,6 +20,9 @@ WRITES = {
     "bias_activation_dropout": (0, 2),
     "dropout": (1,),
     "delta": (0, 2),
+    "normalize": (4, 5),
+    "normalize_gradients": (5,),
+    "normalize_delta": (0,),
     "column_partials": (1,),
     "sum_partials": (1,),
     "all_finite": (1,),
@@ -46,14 +49,14 @@ WRITES = {
 # Threads that wait for each other come in whole blocks; the others take any grid, and one thread is quickest.
 BLOCKS = {
     **dict.fromkeys(
-        ("delta", "column_partials", "sum_partials", "elementwise_loss", "max_norm"),
+        ("delta", "normalize_gradients", "column_partials", "sum_partials", "elementwise_loss", "max_norm"),
         (geometry.LANES, geometry.ROWS),
     ),
     **dict.fromkeys(
         ("reduce_weights", "finish_loss", "penalty", "finish_penalty", "clip", "finish_clip"),
         (geometry.THREADS,),
     ),
-    "softmax_loss": (32,),
+    **dict.fromkeys(("softmax_loss", "normalize", "normalize_delta"), (32,)),
 }
 
 

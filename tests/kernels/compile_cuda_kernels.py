@@ -31,6 +31,7 @@ from gpubp.kernels.cuda import (
     dropout,
     geometry,
     losses,
+    norms,
     reductions,
     softmax,
     updates,
@@ -97,6 +98,22 @@ def dense_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
         yield dropout.dropout, (real, storage), (width,), (matrix, matrix, int64[::1], *[int64] * 4)
         yield reductions.column_partials, (real, storage), (width,), (matrix, real[:, ::1])
         yield reductions.all_finite, (real, storage), (width,), (vector, int64[::1])
+
+
+def norm_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
+    matrix, vector, rows = storage[:, ::1], real[::1], real[:, ::1]
+    narrow, wide = widths(storage, real)
+    for width in (narrow, wide)[form == "one" :]:
+        for name, g in ACTIVATIONS.items():
+            if form != "all" and name != "gelu":  # most registers
+                continue
+            # RMSNorm is LayerNorm with one sum less
+            for center in (True, False)[: 1 + (form == "all" or (form == "each" and width == wide))]:
+                arguments = (matrix, vector, vector, vector, matrix, rows)
+                yield norms.normalize, (real, storage), (g.f, center, width), arguments
+                arguments = (matrix, matrix, rows, vector, vector)
+                yield norms.normalize_delta, (real, storage), (g.d_f, center, width), arguments
+            yield norms.normalize_gradients, (real, storage), (g.d_f, width), (*arguments, rows)
 
 
 def softmax_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
@@ -194,7 +211,14 @@ def catalogue(form: str) -> Iterator[Kernel]:
     """`form` "all": every combination; "each": every part at least once; "one": every kind with one activation."""
     for storage in STORAGES.values():
         real = float64 if storage == float64 else float32
-        for kernels in (dense_kernels, softmax_kernels, loss_kernels, update_kernels, constraint_kernels):
+        for kernels in (
+            dense_kernels,
+            norm_kernels,
+            softmax_kernels,
+            loss_kernels,
+            update_kernels,
+            constraint_kernels,
+        ):
             yield from kernels(real, storage, form)
     for real in (float32, float64):
         yield from kernels_of_real(real)

@@ -201,6 +201,7 @@ def check_loss_stops() -> None:
 
 
 def main(few: bool) -> None:
+    import cuda_twins_of_norms as norms
     import cuda_twins_of_updates as updates
 
     for s in STORAGES:
@@ -212,6 +213,8 @@ def main(few: bool) -> None:
                 names = ACTIVATIONS if batch in (5, 13) and s.stored == s.dtype else ("tanh", "gelu")
                 check_dense(s, batch, n, wide, names)
                 check_dropout(s, batch, n, wide)
+                if batch != 37:  # rows that need several strides are those of 80 and 264 columns
+                    norms.check_rows(s, batch, n, wide)
                 for name in LOSSES if s.stored == s.dtype else ("mse", "softmax_cross_entropy", "focal"):
                     for link in ("identity", "tanh") if batch == 13 else ("identity",):
                         check_loss(s, name, link, batch, n, wide)

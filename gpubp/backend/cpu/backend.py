@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .layers import CpuLayers
+from .norms import CpuNorms
 from .products import CpuProducts
 from .steps import CpuSteps
 
 
-class CpuBackend(CpuProducts, CpuLayers, CpuSteps):
+class CpuBackend(CpuProducts, CpuLayers, CpuNorms, CpuSteps):
     """One text of mathematics on NumPy arrays; every operation is one launch of a compiled kernel.
 
     `plain=True` makes products by np.matmul and replays launch by launch from Python: the reference of the compiled

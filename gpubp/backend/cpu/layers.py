@@ -86,7 +86,7 @@ class CpuLayers(CpuLaunches):
             accesses=(
                 by_rows(upstream, written=True),
                 by_rows(saved),
-                *_column_sums(partials, db),
+                *column_sums(partials, db),
             ),
         )
         return upstream
@@ -117,7 +117,7 @@ class CpuLayers(CpuLaunches):
                 by_all(b),
                 by_rows(y),
                 by_all(w),
-                *_column_sums(partials, db),
+                *column_sums(partials, db),
                 by_first(state.stats, written=True, late=True),
                 by_first(state.counters, written=True, late=True),
             ),
@@ -125,6 +125,6 @@ class CpuLayers(CpuLaunches):
         return z
 
 
-def _column_sums(partials: Array, db: Array) -> tuple[Access, ...]:
+def column_sums(partials: Array, db: Array) -> tuple[Access, ...]:
     """Any member adds up a granule of rows; behind the barrier inside, any adds the granules into its columns of db."""
     return by_all(partials, written=True), by_all(partials, late=True), by_all(db, written=True, late=True)

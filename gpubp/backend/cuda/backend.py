@@ -16,6 +16,7 @@ from .launcher import Launcher
 from .launches import factories, flat_width, real_type, shape_of
 from .layers import CudaLayers
 from .loss import CudaLoss
+from .norms import CudaNorms
 from .products import Products
 from .side_by_side import BRANCHES
 from .steps import CudaSteps
@@ -28,7 +29,7 @@ STORAGE = {"tf32": np.float32, "bfloat16": np.uint16, "float16": np.float16}
 CAPABILITY = {"tf32": (8, 0), "bfloat16": (8, 0), "float16": (7, 0)}
 
 
-class CudaBackend(CudaLayers, CudaLoss, CudaSteps):
+class CudaBackend(CudaLayers, CudaNorms, CudaLoss, CudaSteps):
     """One device; the operations of `Backend` on it, each at once, without waiting.
 
     `precision` is that of the products, for float32 networks; `with_precision` gives others that share the device.

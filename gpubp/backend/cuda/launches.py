@@ -36,6 +36,7 @@ def factories() -> SimpleNamespace:
         dense,
         dropout,
         losses,
+        norms,
         reductions,
         softmax,
         storage,
@@ -51,6 +52,7 @@ def factories() -> SimpleNamespace:
         dense=dense,
         dropout=dropout,
         losses=losses,
+        norms=norms,
         reductions=reductions,
         softmax=softmax,
         updates=updates,
@@ -200,10 +202,10 @@ class CudaLaunches(CudaArrays):
     def _partials(self, x: Array, db: Array) -> Array:
         return self.empty((geometry.row_blocks(*x.shape), x.shape[1]), db.dtype)
 
-    def _sum_partials(self, partials: Array, db: Array) -> CudaLaunch:
+    def _sum_partials(self, partials: Array, db: Array, name: str = "db") -> CudaLaunch:
         width = matrix_width(partials, db)
         return self._kernel(
-            f"db {shape_of(db)}",
+            f"{name} {shape_of(db)}",
             factories().reductions.sum_partials,
             (real_type(db),),
             (width,),
