@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .gradcheck import gradcheck as gradcheck
     from .layers import Dense as Dense
     from .layers import Dropout as Dropout
+    from .layers import Embedding as Embedding
     from .layers import LayerNorm as LayerNorm
     from .layers import RMSNorm as RMSNorm
     from .network import Network as Network
@@ -63,7 +64,7 @@ _ROOMS = {
     ),
     "estimators": ("MLPClassifier", "MLPRegressor"),
     "gradcheck": ("gradcheck",),
-    "layers": ("Dense", "Dropout", "LayerNorm", "RMSNorm"),
+    "layers": ("Dense", "Dropout", "Embedding", "LayerNorm", "RMSNorm"),
     "network": ("Network",),
     "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Lion", "RMSprop"),
     "population": ("Population", "PopulationTrainer"),

@@ -81,6 +81,12 @@ def lecun_normal(rng: np.random.Generator, shape: tuple[int, int]) -> Weights:
     return _normal(rng, fans, 1.0 / fans[0])
 
 
+def embedding(rng: np.random.Generator, shape: tuple[int, int]) -> Weights:
+    """E ~ N(0, 1 / fan_out); E (categories, fan_out) float64: rows of length 1 in the mean, however many there are."""
+    fans = _fans(shape)
+    return _normal(rng, fans, 1.0 / fans[1])
+
+
 def zeros(rng: np.random.Generator, shape: tuple[int, int]) -> Weights:
     """W = 0; W (fan_in, fan_out) float64; `rng` is untouched. Hidden units stay alike: for last layers."""
     return np.zeros(_fans(shape))
@@ -93,6 +99,7 @@ INITIALIZERS: dict[str, Initializer] = {
     "he_normal": he_normal,
     "lecun_uniform": lecun_uniform,
     "lecun_normal": lecun_normal,
+    "embedding": embedding,
     "zeros": zeros,
 }
 

@@ -244,6 +244,18 @@ class Backend(ABC):
         return self.delta(self.matmul(delta, W.T), saved, g, db)
 
     @abstractmethod
+    def embed(self, x: Array, table: Array, passed: Array, plan: Array) -> Array:
+        """a = [x[:, passed] | table[o_1 + c_1] | ...] (batch, n_out): rows of the table for categories.
+
+        x (batch, n_in), table (rows, size), passed (n,) int64, plan (columns, 3) int64: the column that holds the
+        numbers c, the first row o of its part of the table, how many categories. NaN for a number that is none.
+        """
+
+    @abstractmethod
+    def embedding_gradient(self, x: Array, delta: Array, gradient: Array, plan: Array) -> None:
+        """gradient (rows, size) = the sums of delta = dE/da over the examples of each category, written."""
+
+    @abstractmethod
     def loss_delta(
         self, loss: Loss, g: Activation, z: Array, b: Array, y: Array, w: Array, db: Array, state: State
     ) -> Array:

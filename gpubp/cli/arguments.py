@@ -129,9 +129,14 @@ def _columns(add: Add) -> None:
             "--ordinal",
             "of categories that become one number each, in their order, instead of a column for each",
         ),
+        (
+            "--embed",
+            "of categories that become --embedding-size learned numbers each, instead of a column for each",
+        ),
         ("--drop", "to leave out"),
     ):
         add(name, action="append", metavar="COLUMN", help=f"columns {what}")
+    add("--embedding-size", type=count, metavar="N", help="learned numbers for a category of --embed (8)")
     add(
         "--bins",
         type=count_or_none,

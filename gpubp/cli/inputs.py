@@ -43,7 +43,7 @@ class Inputs:
         encoder, alone = None, None
         if isinstance(x, Table | TableBlocks):
             encoder = Encoder.fit(
-                x, categorical=options["categorical"] or (), ordinal=options["ordinal"] or ()
+                x, **{how: options[how] or () for how in ("categorical", "ordinal", "embed")}
             )
             alone = functools.partial(encoder.number, x)
             x = encoder.transform(x)
@@ -77,6 +77,11 @@ class Inputs:
     def width(self) -> int:
         """Inputs of the network."""
         return len(self.standardizer.mean) + (self.bins.width if self.bins else 0)
+
+    @property
+    def embedded(self) -> dict[int, int]:
+        """Inputs that are numbers of categories, and how many there are."""
+        return self.encoder.embedded if self.encoder else {}
 
     def transform(self, x: Array | Table, dtype: npt.DTypeLike, names: tuple[str, ...] | None) -> Array:
         """The inputs (n, width) for x, whose columns have these names. Raises InputError, DataError."""

@@ -33,7 +33,7 @@ FREE_ON_RESUME = ("device", "data_dir", "epochs", "on_nan")  # `epochs` may only
 
 OPTIONS = (
     *DEFAULTS, "loss", "lr", "epochs", "batch_size", "early_stopping", "seed", "precision", "task", "target",
-    "categorical", "ordinal", "drop", "bins", "stream", "data_dir",
+    "categorical", "ordinal", "embed", "embedding_size", "drop", "bins", "stream", "data_dir",
     "clip_norm", "clip_value", "dropout", "label_smoothing", "max_norm", "norm", "ema", "accumulate",
 )  # fmt: skip
 
@@ -57,6 +57,10 @@ def new_options(arguments: argparse.Namespace, data: Dataset) -> Options:
         )  # the library says that the name is unknown
     if options["seed"] is None:
         options["seed"] = secrets.randbelow(2**31)
+    if options["embedding_size"] is not None and not options["embed"]:
+        raise ConfigError(
+            "--embedding-size: expected columns to embed; got none; name them: --embed postcode"
+        )
     check_watched(options)
     dropout_rates(options)
     return options

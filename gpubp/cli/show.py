@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gpubp.backend import Backend, devices
 from gpubp.data import Table, TableBlocks
 from gpubp.errors import counted as counted
-from gpubp.layers import Dense
+from gpubp.layers import Dense, Embedding
 from gpubp.network import Network
 
 if TYPE_CHECKING:
@@ -46,12 +46,15 @@ def device_line(backend: Backend, asked: str) -> str:
 
 
 def network_line(net: Network) -> str:
-    """Widths, norms, activations, dropout, limits of the weights, parameters."""
+    """Widths, embeddings, norms, activations, dropout, limits of the weights, parameters."""
     dense = [layer for layer in net.layers if isinstance(layer, Dense)]
     widths = "-".join(str(n) for n in (net.n_in, *(layer.n_out for layer in dense)))
-    norms = dict.fromkeys(type(layer).__name__ for layer in net.layers if not isinstance(layer, Dense))
-    hidden = [layer for layer in net.layers[:-1] if not (norms and isinstance(layer, Dense))]
-    names = [*norms, *dict.fromkeys(layer.activation.name for layer in hidden)] or ["linear"]
+    rest = [layer for layer in net.layers[:-1] if not isinstance(layer, Embedding)]
+    embedded = ["Embedding"] if len(rest) < len(net.layers) - 1 else []
+    norms = dict.fromkeys(type(layer).__name__ for layer in rest if not isinstance(layer, Dense))
+    hidden = [layer for layer in rest if not (norms and isinstance(layer, Dense))]
+    names = [*embedded, *norms, *dict.fromkeys(layer.activation.name for layer in hidden)]
+    names = names or ["linear"]
     # The outputs of a Dense layer before a norm drop nothing: what counts is behind the norm.
     rates = [rate for rate, layer in zip(net.rates[1:], net.layers[:-1], strict=True) if layer in hidden]
     dropped = [f"dropout {','.join(f'{rate:g}' for rate in rates)}"] if any(net.rates) else []

@@ -8,10 +8,12 @@ import os
 import shlex
 import sys
 
+import numpy as np
+
 from gpubp.checks import in_memory
 from gpubp.data import Dataset, load, split
 from gpubp.errors import ConfigError, DataError, InputError, NumericalError
-from gpubp.layers import from_widths, with_dropout
+from gpubp.layers import Embedding, from_widths, with_dropout
 from gpubp.network import Network
 from gpubp.optimizers import optimizer
 from gpubp.storage import checkpoint_path, held_run, new_run_directory, next_run_directory
@@ -37,6 +39,7 @@ from .run import Run, load_run_to_go_on, naming
 from .terminated import Terminated, raising_terminated
 from .train_lines import print_end, print_head, say_left_out
 
+EMBEDDING_SIZE = 8
 INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of the signal
 
 
@@ -112,7 +115,9 @@ def _prepared(arguments: argparse.Namespace) -> tuple[Trainer, Run, Parts, str]:
         target=arguments.target,
         task=arguments.task,
         data_dir=arguments.data_dir,
-        categorical=[*(arguments.categorical or ()), *(arguments.ordinal or ())],
+        categorical=[
+            name for how in (arguments.categorical, arguments.ordinal, arguments.embed) for name in how or ()
+        ],
         drop=arguments.drop or (),
         typed=True,
         stream=arguments.stream,
@@ -168,21 +173,26 @@ def _parts(
 
 
 def _trainer(run: Run, options: Options) -> Trainer:
-    widths = [run.inputs.width, *options["hidden"], run.n_outputs]
+    embedded = run.inputs.embedded
+    first = (
+        [Embedding(run.inputs.width, embedded, options["embedding_size"] or EMBEDDING_SIZE)]
+        if embedded
+        else []
+    )
+    widths = [first[0].n_out if first else run.inputs.width, *options["hidden"], run.n_outputs]
     with in_memory(widths, "--hidden"):
+        dense = from_widths(
+            widths, activation_of(options["activation"]), "identity", max_norm=options["max_norm"]
+        )
         net = Network(
-            with_dropout(
-                from_widths(
-                    widths, activation_of(options["activation"]), "identity", max_norm=options["max_norm"]
-                ),
-                dropout_rates(options),
-                options["norm"],
-            ),
+            [*first, *with_dropout(dense, dropout_rates(options), options["norm"])],
             device=options["device"],
             dtype=options["dtype"],
             precision=options["precision"],
             seed=options["seed"],
         )
+        for embedding in first:
+            _forget_unknown(net, embedding)
         return Trainer(
             net,
             loss_of(options["loss"]),
@@ -198,6 +208,14 @@ def _trainer(run: Run, options: Options) -> Trainer:
             ema=options["ema"],
             accumulate=options["accumulate"] or 1,
         )
+
+
+def _forget_unknown(net: Network, embedding: Embedding) -> None:
+    """Nothing is learned of the last category of a column, which stands for all that the training has not: 0."""
+    parameters = net.parameters()
+    E = net.backend.to_host(parameters["0.E"]).copy()
+    E[np.cumsum([*embedding.categories.values()]) - 1] = 0
+    net.load_parameters({**parameters, "0.E": E})
 
 
 def _run_name(name: str) -> str:

@@ -47,7 +47,10 @@ def say_left_out(job: Job, arguments: argparse.Namespace) -> None:
     """A line on standard error for each column of a table that nothing is learned from."""
     encoder = job.run.inputs.encoder
     for why in encoder.left_out if encoder is not None else ():
-        print(f"gpubp: {arguments.data}: {as_options(why, ('categorical', 'ordinal'))}", file=sys.stderr)
+        print(
+            f"gpubp: {arguments.data}: {as_options(why, ('categorical', 'ordinal', 'embed'))}",
+            file=sys.stderr,
+        )
 
 
 def print_end(job: Job, arguments: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubp.data._columns import Names, split_names
-from gpubp.data._encoding import USES, Encoding, learned, useless
+from gpubp.data._encoding import USES, Encoding, Use, learned, useless
 from gpubp.data._files import listing, quoted
 from gpubp.data._table import CATEGORY, KINDS, PLURAL, Kind, Table
 from gpubp.data._table_blocks import TableBlocks
@@ -19,6 +19,7 @@ from gpubp.data.blockwise import Blocks
 from gpubp.errors import DataError, InputError, counted, nearest
 
 Array = NDArray[Any]
+UNKNOWN = {"ordinal": "-1", "one-hot": "none of the known", "embedded": "a category of its own"}
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,25 @@ class Encoder:
     left_out: tuple[str, ...] = ()
 
     @classmethod
-    def fit(cls, table: Table | TableBlocks, *, categorical: Names = (), ordinal: Names = ()) -> Encoder:
+    def fit(
+        cls, table: Table | TableBlocks, *, categorical: Names = (), ordinal: Names = (), embed: Names = ()
+    ) -> Encoder:
         """Numbers, dates and booleans keep their value; their median fills missing cells, which a flag tells.
 
-        Categories become one column each, or one number for all where `ordinal` names them. A column without a value,
+        Categories become one column each, or one number for all where `ordinal` or `embed` names them: the latter for
+        an Embedding, with a number of their own for all that the training had not. A column without a value,
         one that numbers or names the rows, and one of more than 100 categories that is not named are left out.
         InputError where no column is left, or a name is none. Of `TableBlocks` one column at a time is held.
         """
-        numbered, named = (split_names(names, table.names) for names in (ordinal, categorical))
-        for name in [*numbered, *named]:
+        numbered, named, embedded = (
+            split_names(names, table.names) for names in (ordinal, categorical, embed)
+        )
+        uses: dict[str, Use] = {
+            **dict.fromkeys(named, "one-hot"),
+            **dict.fromkeys(numbered, "ordinal"),
+            **dict.fromkeys(embedded, "embedded"),
+        }
+        for name in [*numbered, *named, *embedded]:
             if name not in table.names:
                 close = nearest(name, table.names)
                 hint = f"did you mean {close!r}?" if close else "check the header."
@@ -45,11 +56,11 @@ class Encoder:
         found: list[Encoding] = []
         left_out: list[str] = []
         for column in table.columns:
-            why = None if column.name in (*numbered, *named) else useless(column)
+            why = None if column.name in uses else useless(column)
             if why:
                 left_out.append(f"column {column.name!r} is left out: {why}")
             else:
-                found.append(learned(column, ordinal=column.name in numbered))
+                found.append(learned(column, uses.get(column.name, "one-hot")))
         if not found:
             raise InputError(f"expected at least one column to learn from, got none; {'; '.join(left_out)}.")
         return cls(tuple(found), tuple(left_out))
@@ -84,6 +95,13 @@ class Encoder:
                 for k in range(len(encoding.labels))
             ]
         )
+
+    @property
+    def embedded(self) -> dict[int, int]:
+        """What an Embedding takes: {place in a row: categories, one for the unknown included}."""
+        starts = np.cumsum([0, *(len(encoding.labels) for encoding in self.columns)])
+        pairs = zip(starts.tolist(), self.columns, strict=False)
+        return {start: len(e.categories) + 1 for start, e in pairs if e.use == "embedded"}
 
     @overload
     def transform(self, table: Table) -> Array: ...
@@ -136,7 +154,7 @@ class Encoder:
                 texts = [quoted(column.categories[code]) if code >= 0 else "none" for code in codes.tolist()]
                 found.append(
                     f"{encoding.name!r}: {counted(n, 'cell')} of unknown category ({listing(texts, 3)}) taken as "
-                    f"{'-1' if encoding.use == 'ordinal' else 'none of the known'}"
+                    f"{UNKNOWN[encoding.use]}"
                 )
         return found
 

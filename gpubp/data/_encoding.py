@@ -13,7 +13,7 @@ from gpubp.data._table import CATEGORY, Column, Kind
 from gpubp.errors import InputError, counted
 
 Array = NDArray[Any]
-Use = Literal["value", "one-hot", "ordinal"]
+Use = Literal["value", "one-hot", "ordinal", "embedded"]
 
 USES: tuple[Use, ...] = get_args(Use)
 FEW = 100  # categories of a column that become one column each without being asked for
@@ -28,6 +28,7 @@ class Encoding:
     one-hot: for each category 1 where the cell holds it and 0 elsewhere; "" among them stands for a missing cell. A
     cell that is none of them gives zeros.
     ordinal: the number of the category, from 0 in the order of `categories`, and -1 for a cell that is none of them.
+    embedded: the same for an Embedding, and len(categories) for a cell that is none of them.
     """
 
     name: str
@@ -64,6 +65,9 @@ class Encoding:
                 out[:, 1] = missing
         elif self.use == "ordinal":
             out[:, 0] = self.codes(column)
+        elif self.use == "embedded":
+            codes = self.codes(column)
+            out[:, 0] = np.where(codes < 0, len(self.categories), codes)
         else:
             codes = self.codes(column)
             rows = np.flatnonzero(codes >= 0)
@@ -85,32 +89,32 @@ def useless(column: Column) -> str | None:
     if column.kind == CATEGORY and distinct > FEW:
         name = repr(column.name)
         return (
-            f"it holds {distinct:,} different texts in {counted(len(column), 'row')} (categorical={name} or "
-            f"ordinal={name} keeps it)"
+            f"it holds {distinct:,} different texts in {counted(len(column), 'row')} (categorical={name}, "
+            f"ordinal={name} or embed={name} keeps it)"
         )
     return None
 
 
-def learned(column: Column, *, ordinal: bool) -> Encoding:
-    """What becomes of a column, learned from its cells."""
+def learned(column: Column, use: Use = "one-hot") -> Encoding:
+    """What becomes of a column, learned from its cells; `use` is that of categories."""
     missing = column.missing()
     if column.kind != CATEGORY:
         median = float(np.median(column.values[~missing]))
         fill = np.floor(median) if column.kind == "boolean" else median
         return Encoding(column.name, column.kind, "value", float(fill), bool(missing.any()))
     kept = [column.categories[code] for code in np.unique(column.values[~missing]).tolist()]
-    if ordinal and all(map(_is_finite_number, kept)):
+    if use != "one-hot" and all(map(_is_finite_number, kept)):
         kept.sort(key=float)
     else:
         kept.sort()
     if missing.any():
         kept.append("")
-    if len(kept) > MOST and not ordinal:
+    if len(kept) > MOST and use == "one-hot":
         raise InputError(
             f"column {column.name!r}: expected at most {MOST:,} categories, got {len(kept):,}; "
-            f"use ordinal={column.name!r} or drop={column.name!r}."
+            f"use embed={column.name!r}, ordinal={column.name!r} or drop={column.name!r}."
         )
-    return Encoding(column.name, column.kind, "ordinal" if ordinal else "one-hot", categories=tuple(kept))
+    return Encoding(column.name, column.kind, use, categories=tuple(kept))
 
 
 def _is_finite_number(text: str) -> bool:

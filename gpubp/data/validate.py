@@ -10,7 +10,7 @@ their values are judged on the device, and `Later.settle` reads all verdicts at 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,21 @@ def features(
             "pass the columns that the network was made for."
         )
     return converted(raw, "x", np.dtype(dtype), later)
+
+
+def categories(x: Array, counts: Mapping[int, int], later: Later | None = None) -> None:
+    """Nothing where each of these columns of x holds numbers of categories, 0..count-1; InputError otherwise."""
+    for j, count in counts.items():
+        column = x[:, j]
+        good = ((column >= 0) & (column < count) & (column == np.floor(column))).all()
+
+        def explain(j: int = j, count: int = count, column: Array = column) -> None:
+            bad = np.zeros_like(x, dtype=bool)  # where x lies
+            bad[:, j] = ~((column >= 0) & (column < count) & (column == np.floor(column)))
+            cure = "number the categories from 0, or make the Embedding larger"
+            _raise_first(x, bad, "x", f"a category from 0 to {count - 1}", cure)
+
+        _judge(good, explain, later)
 
 
 def labels(y: Any, n_classes: int, n: int, later: Later | None = None) -> Array:

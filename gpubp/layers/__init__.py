@@ -3,6 +3,7 @@
 from ._base import Layer
 from ._dense import Dense
 from ._dropout import Dropout
+from ._embedding import Embedding
 from ._norms import LayerNorm, RMSNorm
 from ._order import NORMS, Given, from_config, from_widths, in_order, with_dropout
 
@@ -10,6 +11,7 @@ __all__ = [
     "NORMS",
     "Dense",
     "Dropout",
+    "Embedding",
     "Given",
     "Layer",
     "LayerNorm",

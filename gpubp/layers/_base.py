@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from gpubp.backend.base import Array, Backend, Drop
@@ -19,6 +21,9 @@ class Layer(ABC):
     n_in: int
     n_out: int
     activation: Activation  # the last thing that is done to what the layer gives
+    categories: Mapping[int, int] = MappingProxyType(
+        {}
+    )  # inputs that are numbers of categories: how many there are
 
     # parameters
 

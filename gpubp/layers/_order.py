@@ -14,6 +14,7 @@ from gpubp.kernels.activations import Activation
 from ._base import Layer
 from ._dense import Dense
 from ._dropout import Dropout
+from ._embedding import Embedding
 from ._norms import LayerNorm, RMSNorm
 
 Given = Layer | Dropout  # what a network is given
@@ -23,6 +24,7 @@ Given = Layer | Dropout  # what a network is given
 _KINDS: dict[str, tuple[Callable[..., Given], tuple[str, ...], int]] = {
     "dense": (Dense, ("n_in", "n_out", "activation", "bias", "initial", "max_norm"), 2),
     "dropout": (Dropout, ("rate",), 1),
+    "embedding": (Embedding, ("n_in", "categories", "size"), 2),
     "layer_norm": (LayerNorm, ("n", "activation", "eps"), 1),
     "rms_norm": (RMSNorm, ("n", "activation", "eps"), 1),
 }
@@ -110,6 +112,11 @@ def in_order(layers: list[Given]) -> tuple[list[Layer], list[float]]:
     if not isinstance(layers[-1], Dense):
         raise InputError(
             f"layers: expected a Dense layer as the last one; got {layers!r}; others stand before or between them"
+        )
+    if any(layer.categories for layer in found[1:]) or (found[0].categories and rates[0]):
+        raise InputError(
+            f"layers: expected an Embedding as the first of all, before any Dropout; got {layers!r}; it takes "
+            "numbers of categories, which no layer gives"
         )
     for k, (below, above) in enumerate(itertools.pairwise(found)):
         if below.n_out != above.n_in:

@@ -74,7 +74,7 @@ def checked_batch(
     accept, later = net.backend.accept, validate.Later()
     with net.backend.ordered():
         x, y = accept(x, "x"), accept(y, "y")
-        checked = validate.features(x, net.n_in, net.dtype, later)
+        checked = net.inputs(x, later)
         n = checked.shape[0]
         if takes_labels(loss, y):
             y = validate.labels(y, net.n_out, n, later)

@@ -52,7 +52,7 @@ class Forward(Parameters):
             if blocks is not None:
                 return self._forward_blocks(blocks)
             later = validate.Later()
-            checked = validate.features(self.backend.accept(x, "x"), self.n_in, self.dtype, later)
+            checked = self.inputs(self.backend.accept(x, "x"), later)
             later.settle()
             n = checked.shape[0]
             if n <= _CHUNK:
@@ -68,7 +68,7 @@ class Forward(Parameters):
 
     def _forward_blocks(self, blocks: Blocks) -> Array:
         def check(part: Part) -> tuple[npt.NDArray[Any]]:
-            return (validate.features(part.x, self.n_in, self.dtype),)
+            return (self.inputs(part.x),)
 
         pour = Pour(read_checked(blocks, range(blocks.n_blocks), check))
         outputs = self.backend.empty((len(blocks), self.n_out), self.dtype)
@@ -88,6 +88,7 @@ class Forward(Parameters):
         fits = type(x) is np.ndarray and x.dtype == self.dtype and x.ndim == 2 and x.flags.c_contiguous
         if not fits or not x.flags.aligned or x.shape[1] != self.n_in or not 0 < len(x) <= self._most_rows:
             return None
+        validate.categories(x, self.layers[0].categories)
         n = len(x)
         if not self._preparing.acquire(blocking=False):  # another thread prepares: this one need not wait
             return None

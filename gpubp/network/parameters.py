@@ -120,6 +120,12 @@ class Parameters:
                 self.backend.write(self._parameters[name], values)
             self.store()
 
+    def inputs(self, x: npt.ArrayLike, later: validate.Later | None = None) -> npt.NDArray[Any]:
+        """x (batch, n_in) as the first layer takes it, in the network's dtype; InputError otherwise."""
+        checked = validate.features(x, self.n_in, self.dtype, later)
+        validate.categories(checked, self.layers[0].categories, later)
+        return checked
+
     @property
     def last(self) -> Dense:
         """The last layer, whose bias and activation the loss takes with it."""

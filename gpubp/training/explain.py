@@ -104,6 +104,8 @@ def _copy_step(trainer: Trainer, batch: int, labels: bool | None, sample_weight:
     per_example = net.dtype.itemsize * (net.n_in + net.n_out)
     examples = max(1, DATA_BYTES // per_example)
     x = rng.standard_normal((examples, net.n_in), np.float32)
+    for column, count in net.layers[0].categories.items():
+        x[:, column] = rng.integers(0, count, examples)
     y = (
         rng.integers(0, net.n_out, examples)
         if labels

@@ -57,7 +57,10 @@ def left_out(result):
     return [line for line in result.err.splitlines() if "is left out" in line]
 
 
-@pytest.mark.parametrize("options", [("--bins", 8), ("--ordinal", "district", "--categorical", "owner")])
+@pytest.mark.parametrize(
+    "options",
+    [("--bins", 8), ("--ordinal", "district", "--categorical", "owner"), ("--embed", "district,owner")],
+)
 def test_small_tables_train_as_they_do_when_they_are_held(gpubp, homes, options):
     said = []
     for name, more in (("held", ()), ("read", ("--stream",))):

@@ -66,7 +66,7 @@ def test_a_table_trains_as_it_stands(trained):
     assert ids.startswith("gpubp: ")
     assert "homes.csv: column 'id' is left out: it numbers the rows" in ids
     assert (
-        "column 'owner' is left out: it holds 135 different texts in 135 rows (--categorical owner or --ordinal"
+        "column 'owner' is left out: it holds 135 different texts in 135 rows (--categorical owner, --ordinal"
         in owner
     )
 
@@ -151,10 +151,38 @@ def test_columns_as_they_are_asked_for(gpubp, homes, refused):
     assert trainer.net.n_in == 2 + 1 + 28 + 1
     assert "--ordinal district,new" in gpubp("info", "r").out
     assert gpubp("evaluate", "r", homes).code == 0
-    for option in ("--ordinal", "--categorical", "--drop"):
+    for option in ("--ordinal", "--categorical", "--embed", "--drop"):
         refused("train", homes, option, "distict", naming="did you mean 'district'?")
         refused("train", "digits", option, "a", naming="only .csv and .parquet have named columns")
     refused("predict", "r", "digits", "--id", "a", naming="only .csv and .parquet have named columns")
+
+
+def test_embedded_columns(gpubp, homes, refused, tmp_path):
+    """Learned numbers for each category, 0 for those that the training had not."""
+    asked = ("--embed", "district,owner", "--embedding-size", "3", "--drop", "id")
+    result = gpubp("train", homes, "--out", "r", *asked, *QUICK)
+    assert (result.code, "left out" in result.err) == (0, False)
+    _, trainer, found = run.load_run("r")
+    layer = trainer.net.layers[0]
+    assert [c.use for c in found.inputs.encoder.columns] == [
+        "value",
+        "embedded",
+        "value",
+        "embedded",
+        "value",
+    ]
+    assert (layer.categories, layer.size) == ({2: 4, 4: 136}, 3)
+    E = trainer.net.parameters()["0.E"]
+    assert not E[[3, 139]].any()
+    assert E[:3].all()
+    assert "embed" in gpubp("info", "r").out
+    rows = [row | {"district": "moon", "owner": "who"} for row in rows_of(homes)[:2]]
+    write(tmp_path / "new.csv", list(rows[0]), [list(row.values()) for row in rows])
+    predicted = gpubp("predict", "r", "new.csv")
+    assert predicted.code == 0
+    assert "of unknown category ('moon') taken as a category of its own" in predicted.err
+    refused("train", homes, "--embedding-size", "3", naming="expected columns to embed; got none")
+    assert gpubp("train", homes, "--out", "r", "--resume", "--epochs", 4).code == 0
 
 
 @pytest.mark.parametrize(

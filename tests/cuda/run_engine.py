@@ -15,8 +15,8 @@ import pytest
 from sim_cupy import MemoryPool, pools
 from sim_device import counts
 
-from gpubp import Dense, Dropout, LayerNorm, Network, RMSNorm, Trainer
-from gpubp.errors import ConfigError, DeviceMemoryError, NumericalError
+from gpubp import Dense, Dropout, Embedding, LayerNorm, Network, RMSNorm, Trainer
+from gpubp.errors import ConfigError, DeviceMemoryError, InputError, NumericalError
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.loss_scale import GOOD, GROW_AFTER, SCALE
 from gpubp.kernels.optimizers import RULES
@@ -399,6 +399,24 @@ def test_micro_batches_replayed_are_eager_ones_in_less_memory(backend):
         trainer.step(*data(64)[:2])
         taken.append(net.backend.memory().allocated - before)
     assert taken[1] < 0.4 * taken[0]
+
+
+@pytest.mark.parametrize(("dtype", "precision", "bound"), PRECISIONS)
+def test_embeddings_train_as_on_the_cpu(dtype, precision, bound):
+    x, y, w = data()
+    x[:, 1] = np.arange(len(x)) % 5
+    trainers = []
+    for device, kind, products in ((CUDA, dtype, precision), ("cpu", "float64", None)):
+        layers = [Embedding(4, {1: 5}, 3), Dropout(0.2), Dense(6, 8, "tanh"), Dense(8, 3)]
+        net = Network(layers, device=device, dtype=kind, precision=products, seed=2)
+        trainers.append(Trainer(net, "mse", SGD(0.2), seed=3))
+        trainers[-1].fit(x, y, epochs=2, batch_size=8, sample_weight=w)
+    found, expected = trainers
+    close(host(found.net, found.net.flat), expected.net.flat, max(bound, 1e-11))
+    close(host(found.net, found.net.forward(x)), expected.net.forward(x), max(3 * bound, 1e-11))
+    x[3, 1] = 5
+    with pytest.raises(InputError, match=r"expected a category from 0 to 4, got 5.0 at row 3, column 1"):
+        found.net.forward(x)
 
 
 def test_an_epoch_reads_the_device_once_and_builds_two_graphs():

@@ -41,6 +41,8 @@ WRITES = {
     "clip": (0, 3),
     "finish_clip": (2, 3),
     "max_norm": (0, 3),
+    "embed": (2,),
+    "embedding_gradient": (2,),
     "gather": (2,),
     "smooth": (1,),
     "cast": (1,),

@@ -235,7 +235,7 @@ def test_only_the_part_to_train_decides(write):
         (
             "a",
             [f"name {i}" for i in range(120)],
-            "120 different texts in 120 rows (categorical='a' or ordinal='a'",
+            "120 different texts in 120 rows (categorical='a', ordinal='a' or embed='a' keeps",
         ),
         ("ID", list(range(120)), "it numbers the rows"),
         ("id", [f"{i:03}x" for i in range(120)], "it numbers the rows"),

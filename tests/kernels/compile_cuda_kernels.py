@@ -29,6 +29,7 @@ from gpubp.kernels.cuda import (
     constraints,
     dense,
     dropout,
+    embedding,
     geometry,
     losses,
     norms,
@@ -192,6 +193,12 @@ def constraint_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
             yield constraints.max_norm, (real, copy), (width,), arguments
 
 
+def embedding_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
+    matrix, integers = storage[:, ::1], int64[::1]
+    yield embedding.embed, (real, storage), (), (matrix, matrix, matrix, integers, int64[:, ::1])
+    yield embedding.embedding_gradient, (real, storage), (), (matrix, matrix, real[:, ::1], int64[:, ::1])
+
+
 def movers(form: str) -> Iterator[Kernel]:
     for source in (*STORAGES.values(), int64):
         for storage in (source, *([] if source in (int64, float64) else [float32, float16, uint16])):
@@ -218,6 +225,7 @@ def catalogue(form: str) -> Iterator[Kernel]:
             loss_kernels,
             update_kernels,
             constraint_kernels,
+            embedding_kernels,
         ):
             yield from kernels(real, storage, form)
     for real in (float32, float64):

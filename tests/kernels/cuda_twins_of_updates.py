@@ -16,6 +16,7 @@ from gpubp.kernels import averages as cpu_averages
 from gpubp.kernels import batches as cpu_batches
 from gpubp.kernels import clipping as cpu_clipping
 from gpubp.kernels import constraints as cpu_constraints
+from gpubp.kernels import embedding as cpu_embedding
 from gpubp.kernels import loss_scale, optimizers, penalties
 from gpubp.kernels.cuda import (
     accumulate,
@@ -23,6 +24,7 @@ from gpubp.kernels.cuda import (
     batches,
     clipping,
     constraints,
+    embedding,
     geometry,
     reductions,
     updates,
@@ -172,6 +174,34 @@ def check_max_norm(s: Storage, n_in: int, n_out: int, wide: bool) -> None:
         same(mine, theirs, what)
         if short_copy:
             same(copy, s.store(mine), f"{what}, copy", exact=True)
+
+
+def check_embedding(s: Storage, batch: int, counts: dict[int, int], n_in: int, size: int) -> None:
+    """Rows of the table, their gradient, and a number that is no category."""
+    what = f"embedding {batch}x{n_in} {counts} of {size} {s.name}"
+    x = s.array(batch, n_in)
+    for column, count in counts.items():
+        x[:, column] = rng.integers(0, count, batch)
+    passed = np.array([j for j in range(n_in) if j not in counts], np.int64)
+    n = np.array([*counts.values()])
+    plan = np.stack([[*counts], np.cumsum(n) - n, n], axis=1).astype(np.int64)
+    table, delta = s.array(n.sum(), size), s.array(batch, len(passed) + len(counts) * size)
+    for bad in (None, *([-1.0, 0.5, float(n[0]), np.nan, np.inf] if batch else [])):
+        if bad is not None:
+            x[batch // 2, plan[0, 0]] = bad
+        mine, expected = s.store(np.full(delta.shape, 7, s.dtype)), np.full(delta.shape, 7, s.dtype)
+        arguments = (s.store(x), s.store(table), mine, passed, plan)
+        launch(embedding.embed, s.types, (), short(geometry.elementwise(*delta.shape)), *arguments)
+        cpu(cpu_embedding.embed, s.dtype, (x, table, expected, passed, plan))
+        assert np.isnan(expected).any() == (bad is not None), what
+        same(s.load(mine), s.load(s.store(expected)), f"{what}, forward", exact=True)
+        mine, expected = np.full(table.shape, 7, s.dtype), np.full(table.shape, 7, s.dtype)
+        arguments = (s.store(x), s.store(delta), mine, plan)
+        launch(
+            embedding.embedding_gradient, s.types, (), short(geometry.elementwise(*table.shape)), *arguments
+        )
+        cpu(cpu_embedding.embedding_gradient, s.dtype, (x, delta, expected, plan))
+        same(mine, expected, f"{what}, gradient")
 
 
 def check_all_finite(s: Storage, n: int, wide: bool) -> None:
@@ -343,6 +373,9 @@ def check_all(s: Storage, few: bool) -> None:
                 check_update(s, "plain_sgd", 300, wide, bad, dynamic)
             if s.stored == s.dtype:
                 check_clip(s, 41, wide, True, True, bad)
+    for batch in (1, 33) if few else (0, 1, 7, 33):
+        check_embedding(s, batch, {0: 5, 2: 3}, 4, 3)
+    check_embedding(s, 9, {0: 17}, 1, 40)
     if s.real == float64:
         check_advance()
         check_loss_scale()

@@ -24,6 +24,7 @@ from gpubp.kernels import (
     constraints,
     dense,
     dropout,
+    embedding,
     loss_passes,
     losses,
     optimizers,
@@ -167,6 +168,23 @@ def max_norm(dtype, shape):
     )
 
 
+def categories(dtype, shape):
+    """x whose first column numbers one of 5 categories; the table, delta, the other columns, the plan."""
+    x, table, delta = arrays(dtype, shape, (5, 3), (shape[0], shape[1] + 2))
+    x[:, 0] = np.arange(shape[0]) % 5
+    return x, table, delta, np.arange(1, shape[1]), np.array([[0, 0, 5]])
+
+
+def embed(dtype, shape):
+    x, table, a, passed, plan = categories(dtype, shape)
+    return embedding.embed, (x, table, a, passed, plan), (), ()
+
+
+def embedding_gradient(dtype, shape):
+    x, table, delta, _, plan = categories(dtype, shape)
+    return embedding.embedding_gradient, (x, delta, table, plan), (), ()
+
+
 def gather(dtype, shape):
     (source,) = arrays(dtype, shape)
     order = np.random.default_rng(0).permutation(shape[0])
@@ -237,6 +255,8 @@ CASES = {
     "first micro-batch": lambda *of: accumulated(True, False, *of),
     "next micro-batch": lambda *of: accumulated(False, False, *of),
     "last micro-batch": lambda *of: accumulated(False, True, *of),
+    "embed": embed,
+    "embedding_gradient": embedding_gradient,
     "gather": gather,
     "smoothed class numbers": smooth(True),
     "smoothed targets": smooth(False),
@@ -276,6 +296,7 @@ def test_every_kernel_is_among_the_cases():
         constraints,
         dense,
         dropout,
+        embedding,
         loss_passes,
         optimizers,
         penalties,

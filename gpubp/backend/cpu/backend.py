@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from .embedding import CpuEmbedding
 from .layers import CpuLayers
 from .norms import CpuNorms
 from .products import CpuProducts
 from .steps import CpuSteps
 
 
-class CpuBackend(CpuProducts, CpuLayers, CpuNorms, CpuSteps):
+class CpuBackend(CpuProducts, CpuLayers, CpuNorms, CpuEmbedding, CpuSteps):
     """One text of mathematics on NumPy arrays; every operation is one launch of a compiled kernel.
 
     `plain=True` makes products by np.matmul and replays launch by launch from Python: the reference of the compiled
