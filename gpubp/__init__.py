@@ -30,11 +30,15 @@ if TYPE_CHECKING:
     from .estimators import MLPClassifier as MLPClassifier
     from .estimators import MLPRegressor as MLPRegressor
     from .gradcheck import gradcheck as gradcheck
+    from .layers import GEGLU as GEGLU
     from .layers import Dense as Dense
     from .layers import Dropout as Dropout
     from .layers import Embedding as Embedding
+    from .layers import GatedDense as GatedDense
     from .layers import LayerNorm as LayerNorm
+    from .layers import Residual as Residual
     from .layers import RMSNorm as RMSNorm
+    from .layers import SwiGLU as SwiGLU
     from .network import Network as Network
     from .optimizers import SGD as SGD
     from .optimizers import Adagrad as Adagrad
@@ -64,7 +68,17 @@ _ROOMS = {
     ),
     "estimators": ("MLPClassifier", "MLPRegressor"),
     "gradcheck": ("gradcheck",),
-    "layers": ("Dense", "Dropout", "Embedding", "LayerNorm", "RMSNorm"),
+    "layers": (
+        "GEGLU",
+        "Dense",
+        "Dropout",
+        "Embedding",
+        "GatedDense",
+        "LayerNorm",
+        "RMSNorm",
+        "Residual",
+        "SwiGLU",
+    ),
     "network": ("Network",),
     "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Lion", "RMSprop"),
     "population": ("Population", "PopulationTrainer"),

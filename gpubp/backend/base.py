@@ -256,6 +256,25 @@ class Backend(ABC):
         """gradient (rows, size) = the sums of delta = dE/da over the examples of each category, written."""
 
     @abstractmethod
+    def gated(self, z: Array, b: Array, g: Activation, *, keep: bool) -> tuple[Array, Array]:
+        """a = g(u) v for z + b = [u | v]: z (batch, 2 n), b (2 n,), a (batch, n); and what `gated_delta` takes.
+
+        With `keep` that is [v g'(u) | g(u)], written over z; without, z stays and the second result is not to be used.
+        """
+
+    @abstractmethod
+    def gated_delta(self, upstream: Array, saved: Array, db: Array) -> Array:
+        """BP2, BP3: delta = [upstream | upstream] * saved, over saved (batch, 2 n); db (2 n,) = its column sums."""
+
+    @abstractmethod
+    def add(self, x: Array, y: Array, out: Array) -> None:
+        """out = x + y for matrices of one shape and dtype; out may be one of the two."""
+
+    @abstractmethod
+    def clone(self, x: Array) -> Array:
+        """A new matrix with the values of x: as a launch, which a recording makes again."""
+
+    @abstractmethod
     def loss_delta(
         self, loss: Loss, g: Activation, z: Array, b: Array, y: Array, w: Array, db: Array, state: State
     ) -> Array:

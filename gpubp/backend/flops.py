@@ -60,6 +60,16 @@ def normalize_delta(x: Array, g: Activation, center: bool) -> int:
     return normalize_gradients(x, g) + int(x.size) * (6 + 2 * center) + row
 
 
+def gated(a: Array, g: Activation, *, keep: bool) -> int:
+    """u + b, v + b, g and the product with v; kept with g' and its product with v."""
+    return int(a.size) * (3 + _of(g) + keep * (1 + _of(g)))
+
+
+def gated_delta(delta: Array) -> int:
+    """The product with what was kept, and its column sums."""
+    return 2 * int(delta.size)
+
+
 def loss_delta(loss: Loss, g: Activation, z: Array, y: Array) -> int:
     """a = g(z + b); the loss of a, weighted and summed; delta = factor * d_l * g'(z); its column sums."""
     links = 1 + 3 * _of(g)

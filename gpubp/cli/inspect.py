@@ -58,6 +58,7 @@ def _info_threads() -> None:
 
 def _info_run(name: str) -> None:
     from gpubp.custom import CustomActivation, CustomLoss
+    from gpubp.layers import leaves
 
     from .run import load_run
 
@@ -67,7 +68,8 @@ def _info_run(name: str) -> None:
     print(network_line(trainer.net))
     for k, layer in enumerate(trainer.net.layers):
         print(f"layer {k}   {layer.described()}")
-    for function in dict.fromkeys([*(layer.activation for layer in trainer.net.layers), trainer.loss]):
+    activations = [layer.activation for layer in leaves(trainer.net.layers).values()]
+    for function in dict.fromkeys([*activations, trainer.loss]):
         if isinstance(function, (CustomActivation, CustomLoss)):
             print(f"own       {function.name}: {function.formulas[0]}; derivative {function.formulas[1]}")
     print(f"task      {run.task}")

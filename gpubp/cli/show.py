@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gpubp.backend import Backend, devices
 from gpubp.data import Table, TableBlocks
 from gpubp.errors import counted as counted
-from gpubp.layers import Dense, Embedding
+from gpubp.layers import Dense, Embedding, GatedDense, Layer, Product, leaves
 from gpubp.network import Network
 
 if TYPE_CHECKING:
@@ -46,22 +46,32 @@ def device_line(backend: Backend, asked: str) -> str:
 
 
 def network_line(net: Network) -> str:
-    """Widths, embeddings, norms, activations, dropout, limits of the weights, parameters."""
-    dense = [layer for layer in net.layers if isinstance(layer, Dense)]
-    widths = "-".join(str(n) for n in (net.n_in, *(layer.n_out for layer in dense)))
-    rest = [layer for layer in net.layers[:-1] if not isinstance(layer, Embedding)]
-    embedded = ["Embedding"] if len(rest) < len(net.layers) - 1 else []
-    norms = dict.fromkeys(type(layer).__name__ for layer in rest if not isinstance(layer, Dense))
-    hidden = [layer for layer in rest if not (norms and isinstance(layer, Dense))]
-    names = [*embedded, *norms, *dict.fromkeys(layer.activation.name for layer in hidden)]
-    names = names or ["linear"]
+    """Widths, embeddings, norms, activations, blocks, dropout, limits of the weights, parameters."""
+    dense = [layer for layer in leaves(net.layers).values() if isinstance(layer, Dense)]
+    wide = [layer for layer in net.layers if layer.inner or isinstance(layer, Product)]
+    widths = "-".join(str(n) for n in (net.n_in, *(layer.n_out for layer in wide)))
+    parts = [layer for layer in leaves(net.layers[:-1]).values() if not isinstance(layer, Embedding)]
+    embedded = ["Embedding"] if any(isinstance(layer, Embedding) for layer in net.layers) else []
+    norms = dict.fromkeys(type(layer).__name__ for layer in parts if not isinstance(layer, Product))
     # The outputs of a Dense layer before a norm drop nothing: what counts is behind the norm.
-    rates = [rate for rate, layer in zip(net.rates[1:], net.layers[:-1], strict=True) if layer in hidden]
+    hidden = [layer for layer in parts if not (norms and isinstance(layer, Dense))]
+    names = [*embedded, *norms, *dict.fromkeys(map(_nonlinearity, hidden))] or ["linear"]
+    blocks = ["residual"] if any(layer.inner for layer in net.layers) else []
+    rates = [
+        rate
+        for rate, layer in zip(net.rates[1:], net.layers[:-1], strict=True)
+        if not (norms and isinstance(layer, Dense))
+    ]
     dropped = [f"dropout {','.join(f'{rate:g}' for rate in rates)}"] if any(net.rates) else []
     limits = [layer.max_norm for layer in dense if layer.max_norm is not None]
     limited = [f"max-norm {','.join(f'{limit:g}' for limit in dict.fromkeys(limits))}"] if limits else []
-    what = ", ".join([*names, *dropped, *limited])
+    what = ", ".join([*names, *blocks, *dropped, *limited])
     return f"network   {widths}, {what}, {counted(net.n_parameters, 'parameter')}, {net.dtype.name}"
+
+
+def _nonlinearity(layer: Layer) -> str:
+    gated = "gated " if isinstance(layer, GatedDense) else ""
+    return f"{gated}{layer.activation.name}"
 
 
 def input_lines(inputs: Inputs) -> list[str]:

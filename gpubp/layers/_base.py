@@ -5,10 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from gpubp.backend.base import Array, Backend, Drop
 from gpubp.kernels.activations import Activation
+
+
+class Above(Protocol):
+    """What a layer's delta comes from: the layer above it, or the end of the block that it stands in."""
+
+    def upstream(self, ops: Backend, delta: Array) -> Array:
+        """dE/da of the layer below, from its own delta."""
 
 
 class Layer(ABC):
@@ -24,6 +31,8 @@ class Layer(ABC):
     categories: Mapping[int, int] = MappingProxyType(
         {}
     )  # inputs that are numbers of categories: how many there are
+    matrices: int = 1  # that stand side by side in W; each is drawn on its own
+    inner: tuple[Layer, ...] = ()  # the layers that it is made of, which have all its parameters
 
     # parameters
 
@@ -57,9 +66,14 @@ class Layer(ABC):
 
     @abstractmethod
     def delta(
-        self, ops: Backend, above: Layer, delta: Array, saved: Any, *, drop: Drop | None = None
+        self, ops: Backend, above: Above, delta: Array, saved: Any, *, drop: Drop | None = None
     ) -> Array:
         """This layer's delta from that of the layer above, and the gradients that one pass gives with it."""
+
+    @property
+    def keeps_upstream(self) -> bool:
+        """Whether `delta` leaves dE/da, as `above` gives it, what it is."""
+        return False
 
     @abstractmethod
     def gradient(self, ops: Backend, x: Array, delta: Array) -> None:

@@ -12,7 +12,7 @@ from gpubp.checks import positive
 from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.activations import activation as find_activation
 
-from ._base import Layer
+from ._base import Above, Layer
 
 _EXACT = {"float64": 2**53, "float32": 2**24, "float16": 2**11, "uint16": 2**8}  # integers below, by storage
 
@@ -80,7 +80,7 @@ class Embedding(Layer):
         return a, None
 
     def delta(
-        self, ops: Backend, above: Layer, delta: Array, saved: Any, *, drop: Drop | None = None
+        self, ops: Backend, above: Above, delta: Array, saved: Any, *, drop: Drop | None = None
     ) -> Array:
         """dE/da."""
         upstream = above.upstream(ops, delta)

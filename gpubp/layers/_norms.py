@@ -13,7 +13,7 @@ from gpubp.errors import InputError
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.activations import activation as find_activation
 
-from ._base import Layer
+from ._base import Above, Layer
 
 
 class _RowNorm(Layer):
@@ -73,7 +73,7 @@ class _RowNorm(Layer):
         return a, (x, moments)
 
     def delta(
-        self, ops: Backend, above: Layer, delta: Array, saved: Any, *, drop: Drop | None = None
+        self, ops: Backend, above: Above, delta: Array, saved: Any, *, drop: Drop | None = None
     ) -> Array:
         """dE/dx and the gradients."""
         upstream, (x, moments) = above.upstream(ops, delta), saved

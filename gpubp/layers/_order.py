@@ -15,7 +15,9 @@ from ._base import Layer
 from ._dense import Dense
 from ._dropout import Dropout
 from ._embedding import Embedding
+from ._gated import GatedDense
 from ._norms import LayerNorm, RMSNorm
+from ._residual import Residual
 
 Given = Layer | Dropout  # what a network is given
 
@@ -27,6 +29,8 @@ _KINDS: dict[str, tuple[Callable[..., Given], tuple[str, ...], int]] = {
     "embedding": (Embedding, ("n_in", "categories", "size"), 2),
     "layer_norm": (LayerNorm, ("n", "activation", "eps"), 1),
     "rms_norm": (RMSNorm, ("n", "activation", "eps"), 1),
+    "gated": (GatedDense, ("n_in", "n_out", "activation", "bias", "initial"), 2),
+    "residual": (Residual, ("layers",), 1),
 }
 
 
@@ -43,6 +47,9 @@ def from_config(config: dict[str, Any]) -> Given:
     try:
         if isinstance(options.get("activation"), dict):
             options["activation"] = activation_from_config(options["activation"])
+        if isinstance(options.get("layers"), list):
+            inner = options["layers"]
+            options["layers"] = [from_config(one) if isinstance(one, dict) else one for one in inner]
         first = [options.pop(name) for name in names[:needed]]
         return make(*first, **options)
     except (TypeError, KeyError) as error:

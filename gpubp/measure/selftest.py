@@ -8,6 +8,7 @@ from gpubp.backend import Backend
 from gpubp.errors import ConfigError
 
 from . import (
+    block_checks,
     elementwise_checks,
     epilogue_checks,
     loss_checks,
@@ -29,6 +30,7 @@ PRECISIONS = (
 _ALL = (
     elementwise_checks,
     norm_checks,
+    block_checks,
     loss_checks,
     update_checks,
     step_option_checks,

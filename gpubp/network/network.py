@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from gpubp.errors import ConfigError, InputError
 from gpubp.host_memory import lets_go
 from gpubp.kernels.activations import Activation
 from gpubp.kernels.losses import LOSS
-from gpubp.layers import Dropout, Given, from_config
+from gpubp.layers import Dropout, Given, backward, forward, from_config
 from gpubp.locks import lock
 from gpubp.losses import Loss, resolve
 
@@ -73,29 +74,31 @@ class Network(Forward):
         to BP4, each delta before the gradient that the delta above gives. `masks` is the seed of what dropout drops in
         the step that state.counters count; None drops nothing.
         """
-        ops, layers, drops = self.backend, self.layers, self.drops(masks, state, first)
-        top = len(layers) - 1
-        with ops.scope("layer 0 forward"):
-            inputs, saved = [self.dropped(x, drops[0])], []
-        for k, layer in enumerate(layers[:top]):
-            with ops.scope(f"layer {k} forward"):
-                a, keep = layer.forward(ops, inputs[k], keep=True, drop=drops[k + 1])
-            inputs.append(a)
-            saved.append(keep)
-        last = self.last
-        with ops.scope(f"layer {top} forward"):
+        ops, layers, last, top = self.backend, self.layers, self.last, len(self.layers) - 1
+        of_inputs, *drops = self.drops(masks, state, first)
+
+        def scope(k: int, way: str) -> AbstractContextManager[None]:
+            return ops.scope(f"layer {k} {way}")
+
+        with scope(0, "forward"):
+            x = self.dropped(x, of_inputs)
+        inputs, saved = forward(ops, layers[:top], x, drops, scope)
+        with scope(top, "forward"):
             z = last.product(ops, inputs[top])
         with ops.scope("loss"):  # BP1
             delta = ops.loss_delta(loss, last.activation, z, last.b, y, w, last.db, state)
-        for k in range(top, 0, -1):
-            with ops.scope(f"layer {k - 1} backward"):  # BP2, BP3
-                below = layers[k - 1].delta(ops, layers[k], delta, saved[k - 1], drop=drops[k])
-            with ops.scope(f"layer {k} backward"):  # BP4
-                layers[k].gradient(ops, inputs[k], delta)
-            delta = below
-        with ops.scope("layer 0 backward"):
-            layers[0].gradient(ops, inputs[0], delta)
-            return self.dropped(layers[0].dx(ops, delta), drops[0]) if need_dx else None
+        delta = backward(ops, layers, inputs, saved, delta, drops, scope)  # BP2, BP3, BP4
+        with scope(0, "backward"):  # BP4
+            layers[0].gradient(ops, x, delta)
+            return self.dropped(self._as_parameters(layers[0].dx(ops, delta)), of_inputs) if need_dx else None
+
+    def _as_parameters(self, array: Array) -> Array:
+        """The same in the dtype of the parameters."""
+        if array.dtype == self.dtype:
+            return array
+        found = self.backend.empty(array.shape, self.dtype)
+        self.backend.cast(array, found)
+        return found
 
     def drops(self, masks: int | None, state: State, first: int = 0) -> list[Drop | None]:
         """What dropout takes away of the inputs, then of each hidden layer's outputs, by the seed `masks`.

@@ -16,7 +16,7 @@ from gpubp.data import validate
 from gpubp.errors import InputError
 from gpubp.host_memory import lets_go
 from gpubp.initializers import default_for, initializer
-from gpubp.layers import Dense, Layer
+from gpubp.layers import Dense, Layer, leaves
 
 _ALIGNMENT = 16  # elements: each parameter starts at a multiple, and what fills the gaps stays 0
 
@@ -30,7 +30,8 @@ class Parameters:
 
     def _allocate(self) -> None:
         """One flat buffer of parameters and one of gradients: matrices first, so that penalties see one range."""
-        shapes = {f"{k}.{n}": s for k, layer in enumerate(self.layers) for n, s in layer.shapes().items()}
+        self._leaves = leaves(self.layers)
+        shapes = {f"{k}.{n}": s for k, layer in self._leaves.items() for n, s in layer.shapes().items()}
         names = sorted(shapes, key=lambda name: len(shapes[name]) < 2)  # stable: matrices, then vectors
         starts, size = {}, 0
         for name in names:
@@ -45,7 +46,7 @@ class Parameters:
         self._layout = {name: (starts[name], shape) for name, shape in shapes.items()}
         self._parameters, self._gradients = self.views(self.flat), self.views(self.flat_gradients)
         stored = self._parameters if self.stored is None else self.views(self.stored)
-        for k, layer in enumerate(self.layers):
+        for k, layer in self._leaves.items():
             views = [
                 {n: named[f"{k}.{n}"] for n in layer.shapes()}
                 for named in (self._parameters, self._gradients, stored)
@@ -53,7 +54,7 @@ class Parameters:
             layer.bind(self.backend, *views)
         self._limits = [
             (layer, self.backend.to_device(np.array([layer.max_norm])))
-            for layer in self.layers
+            for layer in self._leaves.values()
             if isinstance(layer, Dense) and layer.max_norm is not None
         ]
 
@@ -61,14 +62,16 @@ class Parameters:
         """Draws every W by its layer's initializer; biases become 0, gains 1."""
         rng = generator(seed)
         with self.backend.ordered():
-            for k, layer in enumerate(self.layers):
+            for k, layer in self._leaves.items():
                 for name, how in layer.initials().items():
                     view = self._parameters[f"{k}.{name}"]
                     if isinstance(how, float):
                         self.backend.write(view, np.full(view.shape, how))
                     else:
                         draw = initializer(how or default_for(layer.activation.name))
-                        self.backend.write(view, draw(rng, view.shape))
+                        shape = (view.shape[0], view.shape[1] // layer.matrices)
+                        drawn = [draw(rng, shape) for _ in range(layer.matrices)]
+                        self.backend.write(view, np.concatenate(drawn, axis=1))
             self.store()
 
     def store(self) -> None:

@@ -59,8 +59,12 @@ def complete(found: Mapping[str, Any], full: Mapping[str, Any], where: str) -> N
     for name, value in full.items():
         if name not in found:
             raise StorageError(f"{where}.{name}: expected a value such as {show(value)}; got nothing")
-        if isinstance(value, Mapping) and isinstance(found[name], Mapping):
-            complete(found[name], value, f"{where}.{name}")
+        pairs = [(name, found[name], value)]
+        if isinstance(value, list) and isinstance(found[name], list):
+            pairs = [(f"{name}[{k}]", *pair) for k, pair in enumerate(zip(found[name], value, strict=False))]
+        for part, mine, whole in pairs:
+            if isinstance(whole, Mapping) and isinstance(mine, Mapping):
+                complete(mine, whole, f"{where}.{part}")
 
 
 @contextmanager

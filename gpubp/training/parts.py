@@ -17,6 +17,7 @@ from gpubp.kernels.loss_scale import START
 from gpubp.kernels.losses import Loss
 from gpubp.kernels.optimizers import LR
 from gpubp.kernels.replay import SKIPPED, STEP
+from gpubp.layers import leaves
 from gpubp.network import Network
 from gpubp.optimizers import Optimizer
 from gpubp.optimizers import optimizer as find_optimizer
@@ -158,5 +159,5 @@ class Parts:
     @property
     def flops_per_sample(self) -> int:
         """Floating-point operations of the products for one example: forward, dW, and dx but for the first layer."""
-        sizes = [layer.flops for layer in self.net.layers]
+        sizes = [layer.flops for layer in leaves(self.net.layers).values()]
         return 3 * sum(sizes) - sizes[0]

@@ -142,18 +142,19 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
 
 def _network(config: dict[str, Any], tensors: Tensors, backend: Backend) -> tuple[Network, Shapes]:
     """The network with its parameters; the sizes are compared with the tensors before anything is allocated."""
-    where, shapes, count = "config.network", Shapes(), 0
+    where, found = "config.network", []
     check(config, {"layers": ("a list", is_a(list))}, where)
     for k, layer in enumerate(config["layers"]):
         check(layer, {}, f"{where}.layers[{k}]")
         with field(f"{where}.layers[{k}]"):
             made = layers.from_config(layer)
-            if isinstance(made, layers.Dense) and made.initial is not None:
-                initializer(made.initial)
+            found += [made] if isinstance(made, layers.Layer) else []
+            for leaf in layers.leaves(found[-1:]).values():
+                if (initial := getattr(leaf, "initial", None)) is not None:
+                    initializer(initial)
         complete(layer, made.config(), f"{where}.layers[{k}]")
-        if isinstance(made, layers.Layer):
-            shapes |= {f"{count}.{name}": shape for name, shape in made.shapes().items()}
-            count += 1
+    parts = layers.leaves(found)
+    shapes = {f"{k}.{name}": shape for k, leaf in parts.items() for name, shape in leaf.shapes().items()}
     dtype = config.get("dtype")
     if dtype not in ("float32", "float64"):
         with field(where):

@@ -15,7 +15,7 @@ import pytest
 from sim_cupy import MemoryPool, pools
 from sim_device import counts
 
-from gpubp import Dense, Dropout, Embedding, LayerNorm, Network, RMSNorm, Trainer
+from gpubp import GEGLU, Dense, Dropout, Embedding, LayerNorm, Network, Residual, RMSNorm, SwiGLU, Trainer
 from gpubp.errors import ConfigError, DeviceMemoryError, InputError, NumericalError
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.loss_scale import GOOD, GROW_AFTER, SCALE
@@ -417,6 +417,35 @@ def test_embeddings_train_as_on_the_cpu(dtype, precision, bound):
     x[3, 1] = 5
     with pytest.raises(InputError, match=r"expected a category from 0 to 4, got 5.0 at row 3, column 1"):
         found.net.forward(x)
+
+
+@pytest.mark.parametrize(("dtype", "precision", "bound"), PRECISIONS)
+@pytest.mark.parametrize("backend", [CUDA, BRANCHED], ids=["plain", "branched"])
+def test_gated_units_and_blocks_train_alike(backend, dtype, precision, bound):
+    """Wide and odd widths; a block first, whose dE/dx is of the dtype of the parameters."""
+    x, y, w = data()
+    x *= 0.3  # units that multiply blow up large numbers
+    layers = [
+        Residual([SwiGLU(4, 16), Dense(16, 4)]),
+        GEGLU(4, 7, bias=False),
+        Residual([Dense(7, 16, "tanh"), Dense(16, 7, "relu")]),
+        Dense(7, 3),
+    ]
+    trainers = []
+    for device, kind, products in ((backend, dtype, precision), ("cpu", "float64", None)):
+        net = Network(layers, device=device, dtype=kind, precision=products, seed=2)
+        trainers.append(Trainer(net, "mse", SGD(0.02), seed=3))
+        if products == "float16":  # a smaller loss scale, with which no step overflows and is skipped
+            net.backend.write(trainers[-1].state.scaling, (64.0, 0.0, 1.0))
+        trainers[-1].fit(x, y, epochs=2, batch_size=8, sample_weight=w)
+    found, expected = trainers
+    close(host(found.net, found.net.flat), expected.net.flat, max(bound, 1e-11))
+    found.net.load_parameters({n: host(expected.net, v) for n, v in expected.net.parameters().items()})
+    (value, mine), (known, theirs) = (t.net.gradients(x, y, "mse", w) for t in trainers)
+    assert value == pytest.approx(known, rel=4 * bound)
+    for name, gradient in mine.items():
+        assert gradient.dtype == dtype, name
+        close(host(found.net, gradient), theirs[name], 6 * bound, name)
 
 
 def test_an_epoch_reads_the_device_once_and_builds_two_graphs():

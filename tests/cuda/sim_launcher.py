@@ -23,6 +23,11 @@ WRITES = {
     "normalize": (4, 5),
     "normalize_gradients": (5,),
     "normalize_delta": (0,),
+    "gated": (2,),
+    "gated_keep": (0, 2),
+    "gated_delta": (1, 2),
+    "add": (2,),
+    "clone": (1,),
     "column_partials": (1,),
     "sum_partials": (1,),
     "all_finite": (1,),
@@ -51,7 +56,15 @@ WRITES = {
 # Threads that wait for each other come in whole blocks; the others take any grid, and one thread is quickest.
 BLOCKS = {
     **dict.fromkeys(
-        ("delta", "normalize_gradients", "column_partials", "sum_partials", "elementwise_loss", "max_norm"),
+        (
+            "delta",
+            "gated_delta",
+            "normalize_gradients",
+            "column_partials",
+            "sum_partials",
+            "elementwise_loss",
+            "max_norm",
+        ),
         (geometry.LANES, geometry.ROWS),
     ),
     **dict.fromkeys(

@@ -30,11 +30,13 @@ from gpubp.kernels.cuda import (
     dense,
     dropout,
     embedding,
+    gated,
     geometry,
     losses,
     norms,
     reductions,
     softmax,
+    sums,
     updates,
 )
 from gpubp.kernels.cuda.build import build
@@ -84,6 +86,9 @@ def dense_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
     matrix, vector = storage[:, ::1], storage[::1]
     for width in widths(storage)[form == "one" :]:
         for name, g in ACTIVATIONS.items():
+            if form == "all" or name in (("silu", "gelu") if form == "each" else ("gelu",)):
+                yield gated.gated, (real, storage), (g.f, width), (matrix, vector, matrix)
+                yield gated.gated_keep, (real, storage), (g.f, g.d_f, width), (matrix, vector, matrix)
             wide_real = form == "each" and width > 1 and storage == real
             if not (form == "all" or name == "gelu" or wide_real or (form == "each" and name in FEW)):
                 continue
@@ -96,6 +101,9 @@ def dense_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
             for d_f in dict.fromkeys((g.d_f, g.d_f_of_output)):
                 if d_f is not None:
                     yield dense.delta, (real, storage), (d_f, width), (matrix, matrix, real[:, ::1])
+        yield gated.gated_delta, (real, storage), (width,), (matrix, matrix, real[:, ::1])
+        yield sums.add, (real, storage), (width,), (matrix, matrix, matrix)
+        yield sums.clone, (storage,), (width,), (matrix, matrix)
         yield dropout.dropout, (real, storage), (width,), (matrix, matrix, int64[::1], *[int64] * 4)
         yield reductions.column_partials, (real, storage), (width,), (matrix, real[:, ::1])
         yield reductions.all_finite, (real, storage), (width,), (vector, int64[::1])

@@ -24,8 +24,10 @@ from own import OWN
 
 from gpubp.kernels import dense as cpu_dense
 from gpubp.kernels import dropout, loss_passes
+from gpubp.kernels import gated as cpu_gated
+from gpubp.kernels import sums as cpu_sums
 from gpubp.kernels.activations import ACTIVATIONS as BUILT_IN
-from gpubp.kernels.cuda import dense, geometry, losses, reductions, softmax
+from gpubp.kernels.cuda import dense, gated, geometry, losses, reductions, softmax, sums
 from gpubp.kernels.cuda import dropout as cuda_dropout
 from gpubp.kernels.loss_scale import SCALE, SCALING
 from gpubp.kernels.losses import LOSSES, STATS, WEIGHT
@@ -125,6 +127,43 @@ def check_delta(
     same(sum_columns(s, mine, wide), x.sum(axis=0), f"column sums {what}")
 
 
+def check_gated(s: Storage, batch: int, n: int, wide: bool, names: Any) -> None:
+    """Both ways, and the sum of two matrices."""
+    w, blocks = s.width(n, wide), blocks_of(batch, 2 * n)
+    for name in names:
+        g, what = ACTIVATIONS[name], f"{name} {batch}x{n} {s.name} wide={wide}"
+        z, b, upstream = s.array(batch, 2 * n), s.array(2 * n), s.array(batch, n)
+        if batch == 13:
+            z[2, 1], z[3, n + 2], z[4, 3], upstream[5, 1] = np.nan, np.inf, -np.inf, np.nan
+        layout = short(geometry.elementwise(batch, n, w))
+        plain, mine = (s.store(np.full((batch, n), 7, s.dtype)) for _ in range(2))
+        kept = s.store(z)
+        launch(gated.gated, s.types, (g.f, w), layout, s.store(z), s.store(b), plain)
+        launch(gated.gated_keep, s.types, (g.f, g.d_f, w), layout, kept, s.store(b), mine)
+        theirs, saved = np.empty((batch, n), s.dtype), z.copy()
+        cpu(cpu_gated.gated_keep, s.dtype, (saved, b, theirs), g.f, g.d_f)
+        same(s.load(plain), theirs, f"gated {what}", rounding=s.rounding)
+        same(s.load(mine), theirs, f"gated_keep {what}, a", rounding=s.rounding)
+        same(s.load(kept), saved, f"gated_keep {what}, kept", rounding=s.rounding)
+        partials, expected = np.full((blocks, 2 * n), 7, s.dtype), np.empty(2 * n, s.dtype)
+        saved, scratch = s.load(kept).copy(), np.empty((granule_count(batch), 2 * n), s.dtype)
+        layout = short(geometry.columns(blocks, n, w))
+        launch(gated.gated_delta, s.types, (w,), layout, s.store(upstream), kept, partials)
+        cpu(cpu_gated.gated_delta, s.dtype, (upstream.copy(), saved, expected, scratch))
+        same(s.load(kept), saved, f"gated_delta {what}", rounding=s.rounding)
+        db = sum_partials(s, partials, np.full(2 * n, 7, s.dtype), wide)
+        same(db, expected, f"gated_delta {what}, db")
+    x, y = s.array(batch, n), s.array(batch, n)
+    out, copy = (s.store(np.full((batch, n), 7, s.dtype)) for _ in range(2))
+    total = np.empty_like(x)
+    layout = short(geometry.elementwise(batch, n, w))
+    launch(sums.add, s.types, (w,), layout, s.store(x), s.store(y), out)
+    cpu(cpu_sums.add, s.dtype, (x, y, total))
+    same(s.load(out), total, f"add {batch}x{n} {s.name} wide={wide}", rounding=s.rounding)
+    launch(sums.clone, s.types[1:], (w,), layout, s.store(x), copy)
+    same(s.load(copy), x, f"clone {batch}x{n} {s.name} wide={wide}", exact=True)
+
+
 def softmax_variants(n: int, itemsize: int) -> list[tuple[int, int]]:
     lanes, held = geometry.softmax(n, itemsize)
     return list(dict.fromkeys([(lanes, held), (lanes, 0)] + [(32, 0), (8, 0), (32, 4)] * (n == 16)))
@@ -212,6 +251,7 @@ def main(few: bool) -> None:
                 updates.check_batches(s, batch, n, wide)
                 names = ACTIVATIONS if batch in (5, 13) and s.stored == s.dtype else ("tanh", "gelu")
                 check_dense(s, batch, n, wide, names)
+                check_gated(s, batch, n, wide, ("silu", "gelu") if s.stored == s.dtype else ("silu",))
                 check_dropout(s, batch, n, wide)
                 if batch != 37:  # rows that need several strides are those of 80 and 264 columns
                     norms.check_rows(s, batch, n, wide)

@@ -11,6 +11,7 @@ from gpubp.errors import ConfigError, unknown_name
 from gpubp.kernels.cuda import geometry
 
 from .arrays import CudaArrays
+from .blocks import CudaBlocks
 from .embedding import CudaEmbedding
 from .lane import Lane
 from .launcher import Launcher
@@ -30,7 +31,7 @@ STORAGE = {"tf32": np.float32, "bfloat16": np.uint16, "float16": np.float16}
 CAPABILITY = {"tf32": (8, 0), "bfloat16": (8, 0), "float16": (7, 0)}
 
 
-class CudaBackend(CudaLayers, CudaNorms, CudaEmbedding, CudaLoss, CudaSteps):
+class CudaBackend(CudaLayers, CudaNorms, CudaEmbedding, CudaBlocks, CudaLoss, CudaSteps):
     """One device; the operations of `Backend` on it, each at once, without waiting.
 
     `precision` is that of the products, for float32 networks; `with_precision` gives others that share the device.

@@ -36,11 +36,13 @@ def factories() -> SimpleNamespace:
         dense,
         dropout,
         embedding,
+        gated,
         losses,
         norms,
         reductions,
         softmax,
         storage,
+        sums,
         updates,
     )
 
@@ -53,10 +55,12 @@ def factories() -> SimpleNamespace:
         dense=dense,
         dropout=dropout,
         embedding=embedding,
+        gated=gated,
         losses=losses,
         norms=norms,
         reductions=reductions,
         softmax=softmax,
+        sums=sums,
         updates=updates,
         type_of=storage.numba_type,
     )
