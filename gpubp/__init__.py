@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .optimizers import Adam as Adam
     from .optimizers import AdamW as AdamW
     from .optimizers import Lion as Lion
+    from .optimizers import Muon as Muon
     from .optimizers import RMSprop as RMSprop
     from .population import Population as Population
     from .population import PopulationTrainer as PopulationTrainer
@@ -80,7 +81,7 @@ _ROOMS = {
         "SwiGLU",
     ),
     "network": ("Network",),
-    "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Lion", "RMSprop"),
+    "optimizers": ("SGD", "Adagrad", "Adam", "AdamW", "Lion", "Muon", "RMSprop"),
     "population": ("Population", "PopulationTrainer"),
     "training": ("EarlyStopping", "History", "TensorBoard", "Trainer", "find_learning_rate"),
 }

@@ -16,7 +16,11 @@ from .replay import GRADIENT_NOT_FINITE, SKIPPED, STEP, STOPPED
 from .rows import read_row, vector
 from .team import barrier, share
 
-LR, GRADIENT_FACTOR = range(2)
+LR, GRADIENT_FACTOR, DECAY = range(3)
+COEFFICIENTS = (
+    8  # numbers that a rule has at most in a step; behind them kernels keep FACTOR, that of the gradient
+)
+FACTOR = COEFFICIENTS
 BLOCK = 1024  # elements of a block: members share out whole blocks
 
 
@@ -141,6 +145,43 @@ RULES = {
 }
 
 
+def count_of(coefficients):
+    """How many numbers a rule's coefficients are: 5 or 8."""
+    return len(coefficients(float, [0.5] * 16, 1))
+
+
+@inlined
+def _five(v):
+    return v[0], v[1], v[2], v[3], v[4]
+
+
+@inlined
+def _eight(v):
+    return v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]
+
+
+def loader_of(coefficients):
+    """load(vector): the tuple that a rule takes, from a vector that begins with its coefficients."""
+    return _five if count_of(coefficients) == 5 else _eight
+
+
+@inlined
+def apply_to_block(rule, slots, p, g, s0, s1, start, stop, factor, c):
+    """The rule on the elements of one block, in place."""
+    zero = type(factor)(0)
+    # Views that are read from 0 on: an index that might be negative keeps LLVM from vectorising.
+    pk, gk, s0k, s1k = p[start:stop], g[start:stop], s0[start:stop], s1[start:stop]
+    for i in range(pk.shape[0]):
+        a = s0k[i] if slots > 0 else zero
+        b = s1k[i] if slots > 1 else zero
+        new, a, b = rule(pk[i], factor * gk[i], a, b, c)
+        pk[i] = new
+        if slots > 0:
+            s0k[i] = a
+        if slots > 1:
+            s1k[i] = b
+
+
 def update(real, slots, coefficients, rule):
     """p, s0, s1 = rule(p, g, s0, s1) over flat buffers, in place; nothing at all where a gradient is not finite.
 
@@ -171,19 +212,7 @@ def update(real, slots, coefficients, rule):
         if me == 0 and not finite and not stopped:
             counters[STOPPED] = GRADIENT_NOT_FINITE
         if finite and not stopped:
-            zero = real(0)
             for k in range(first, last):
-                start, stop = k * BLOCK, min(n, (k + 1) * BLOCK)
-                # Views that are read from 0 on: an index that might be negative keeps LLVM from vectorising.
-                pk, gk, s0k, s1k = p[start:stop], g[start:stop], s0[start:stop], s1[start:stop]
-                for i in range(pk.shape[0]):
-                    a = s0k[i] if slots > 0 else zero
-                    b = s1k[i] if slots > 1 else zero
-                    new, a, b = rule(pk[i], factor * gk[i], a, b, c)
-                    pk[i] = new
-                    if slots > 0:
-                        s0k[i] = a
-                    if slots > 1:
-                        s1k[i] = b
+                apply_to_block(rule, slots, p, g, s0, s1, k * BLOCK, min(n, (k + 1) * BLOCK), factor, c)
 
     return kernel

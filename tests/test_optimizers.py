@@ -11,7 +11,7 @@ import gpubp
 from gpubp import optimizers
 from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.optimizers import RULES
-from gpubp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, RMSprop, from_config, optimizer
+from gpubp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, Muon, RMSprop, from_config, optimizer
 
 STEPS, BATCH, WIDTHS = 200, 16, [5, 8, 6, 3]
 
@@ -98,7 +98,9 @@ def test_penalties_as_pytorch_differentiates_them(torch, l1, l2):
 
 def test_every_method_stands_in_the_parity_table():
     methods = [method for method, *_ in [*CASES.values(), *OTHER_FORMS.values()]]
-    assert {type(method) for method in methods} == set(optimizers.OPTIMIZERS.values())
+    assert {type(method) for method in methods} | {Muon} == set(
+        optimizers.OPTIMIZERS.values()
+    )  # test_muon.py
     assert {id(method.rule) for method in methods} == {id(rule) for rule in RULES.values()}
 
 
@@ -172,6 +174,8 @@ def test_both_forms_of_momentum_are_one_at_one_rate(nesterov):
 ALL = {name: method for name, (method, *_) in CASES.items()}
 ALL |= {f"{name}, the other form": method for name, (method, _) in OTHER_FORMS.items()}
 
+ALL["muon"] = Muon(0.01, first=False, adjust="original")
+
 # ---- names and arguments -------------------------------------------------------------------------------
 
 
@@ -182,6 +186,7 @@ def test_by_name_with_pytorchs_defaults():
     assert optimizer("rmsprop") == RMSprop(lr=0.01, alpha=0.99, eps=1e-8)
     assert optimizer("adagrad") == Adagrad(lr=0.01, lr_decay=0.0, eps=1e-10)
     assert optimizer("lion") == Lion(lr=1e-4, weight_decay=0, betas=(0.9, 0.99))
+    assert optimizer("muon") == Muon(lr=1e-3, weight_decay=0.01, momentum=0.95, nesterov=True, steps=5)
     own = SGD(0.3)
     assert optimizer(own) is own
 
@@ -206,7 +211,8 @@ def test_a_config_of_something_else():
 )
 def test_an_unknown_name_gets_the_nearest(wrong, near):
     with pytest.raises(
-        ConfigError, match="unknown optimizer: expected one of sgd, adam, adamw, rmsprop, adagrad, lion; got"
+        ConfigError,
+        match="unknown optimizer: expected one of sgd, adam, adamw, rmsprop, adagrad, lion, muon; got",
     ):
         optimizer(wrong)
     if near:

@@ -22,6 +22,7 @@ from gpubp.kernels.activations import Activation
 from gpubp.kernels.losses import Loss
 from gpubp.kernels.optimizers import Rule
 
+from .groups import GroupedUpdates
 from .reuse import Reuse as Reuse
 from .state import State as State
 from .terms import Array as Array
@@ -34,7 +35,7 @@ from .terms import SideBySide as SideBySide
 from .window import Window
 
 
-class Backend(ABC):
+class Backend(GroupedUpdates, ABC):
     """Arrays, products and kernels of one device. Operations that return an array allocate it unless `out` is given."""
 
     name: str  # as get_backend takes it
@@ -94,10 +95,10 @@ class Backend(ABC):
         """Around what users call: their arrays are ready when launches inside read them, and results when they do."""
         return nullcontext()
 
-    def pace(self) -> None:  # noqa: B027 - where nothing is asynchronous there is nothing to wait for
+    def pace(self) -> None:  # where nothing is asynchronous there is nothing to wait for
         """Waits while more than one earlier call of `pace` is unfinished, so that the host does not run far ahead."""
 
-    def synchronize(self) -> None:  # noqa: B027
+    def synchronize(self) -> None:
         """Waits until everything that was launched is done."""
 
     # arrays

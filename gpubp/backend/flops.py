@@ -96,6 +96,21 @@ def update(rule: Rule, parameters: Array) -> int:
     return _UPDATE.get(rule.step.__name__, 0) * int(parameters.size)
 
 
+def muon_direction(gradient: Array) -> int:
+    """factor G, M, U, its square, their sum, U / |U|; what the second pass computes again is left out."""
+    return 10 * int(gradient.size)
+
+
+def muon_polynomial(gram: Array) -> int:
+    """b A + c A A, and a on the diagonal."""
+    return 3 * int(gram.size) + int(gram.shape[0])
+
+
+def muon_step(W: Array) -> int:
+    """Two products, two differences."""
+    return 4 * int(W.size)
+
+
 def average(parameters: Array) -> int:
     """e + c (p - e)."""
     return 3 * int(parameters.size)

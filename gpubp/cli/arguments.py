@@ -10,7 +10,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .functions import activation, loss
-from .numbers import above_zero, at_least_zero, count, count_or_none, fraction, rate, rates, seed, widths
+from .numbers import (
+    above_zero,
+    at_least_zero,
+    count,
+    count_or_none,
+    fraction,
+    group,
+    rate,
+    rates,
+    seed,
+    widths,
+)
 
 Add = Callable[..., Any]
 
@@ -20,7 +31,7 @@ ACTIVATIONS = (
 )
 LOSSES = "half_sse, sse, mse, mae, huber, softmax_cross_entropy, focal, binary_cross_entropy, poisson"
 OWN = "a .json file that holds one of your own"
-OPTIMIZERS = "sgd, adam, adamw, rmsprop, adagrad, lion"
+OPTIMIZERS = "sgd, adam, adamw, rmsprop, adagrad, lion, muon"
 SCHEDULES = "constant, step, exponential, cosine, one_cycle, warmup, plateau"
 DATA = "digits, mnist, fashion-mnist, or a file: .csv, .parquet, .npz with x and y, .npy pair, idx images"
 
@@ -73,6 +84,13 @@ def _train(parser: argparse.ArgumentParser) -> None:
         type=rate,
         metavar="DECAY",
         help="keep the moving average of the weights, 0.999 for example, and judge and predict by it (none)",
+    )
+    how.add_argument(
+        "--group",
+        type=group,
+        action="append",
+        metavar="PARAMETERS:KEY=NUMBER",
+        help="lr_factor, weight_decay of parameters: '*.b:weight_decay=0', '0.*:lr_factor=0.1,weight_decay=0.2' (none)",
     )
     how.add_argument(
         "--early-stopping", type=count, metavar="PATIENCE", help="epochs without a lower validation loss"

@@ -67,3 +67,18 @@ def widths(text: str) -> list[int]:
     expected = "widths of at least 1 separated by commas, such as 512,512"
     parts = text.split(",")
     return [int(_checked(part, int, lambda n: 1 <= n < 2**31, f"{expected}, in {text!r}")) for part in parts]
+
+
+def group(text: str) -> list[Any]:
+    """[pattern, {name: number}] of a group of parameters; the library checks pattern and names."""
+    expected = "a pattern and numbers such as *.b:weight_decay=0,lr_factor=2"
+    pattern, _, numbers = text.rpartition(":")
+    if not pattern:
+        raise argparse.ArgumentTypeError(f"expected {expected}; got {text!r}")
+    found: dict[str, float] = {}
+    for part in numbers.split(","):
+        name, _, number = part.partition("=")
+        found[name.strip()] = float(
+            _checked(number, float, lambda v: 0 <= v < math.inf, f"{expected}, in {text!r}")
+        )
+    return [pattern, found]

@@ -25,7 +25,15 @@ DEFAULTS: Options = {
     "dtype": "float32",
     "on_nan": "stop",
 }
-LEARNING_RATES = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3, "adagrad": 2e-2, "lion": 3e-4}
+LEARNING_RATES = {
+    "sgd": 0.1,
+    "adam": 2e-3,
+    "adamw": 2e-3,
+    "rmsprop": 1e-3,
+    "adagrad": 2e-2,
+    "lion": 3e-4,
+    "muon": 2e-3,
+}
 BATCH_SIZES = ((20_000, 128), (5_000, 64), (0, 32))  # (rows at least, examples per update)
 LEAST_EPOCHS, LEAST_UPDATES = 10, 1500
 LEAST_ROWS_TO_SPLIT, MOST_ROWS_TO_VALIDATE = 20, 3000
@@ -34,7 +42,7 @@ FREE_ON_RESUME = ("device", "data_dir", "epochs", "on_nan")  # `epochs` may only
 OPTIONS = (
     *DEFAULTS, "loss", "lr", "epochs", "batch_size", "early_stopping", "seed", "precision", "task", "target",
     "categorical", "ordinal", "embed", "embedding_size", "drop", "bins", "stream", "data_dir",
-    "clip_norm", "clip_value", "dropout", "label_smoothing", "max_norm", "norm", "ema", "accumulate",
+    "clip_norm", "clip_value", "dropout", "label_smoothing", "max_norm", "norm", "ema", "accumulate", "group",
 )  # fmt: skip
 
 
@@ -79,6 +87,14 @@ def dropout_rates(options: Options) -> list[float]:
             f"--dropout: expected {expected}, got {got}; give one rate for all, or change --hidden"
         )
     return rates
+
+
+def groups_of(options: Options) -> dict[str, dict[str, float]]:
+    """The parameter groups; what was said of one pattern in several options belongs together."""
+    groups: dict[str, dict[str, float]] = {}
+    for pattern, numbers in options["group"] or ():
+        groups[pattern] = groups.get(pattern, {}) | numbers
+    return groups
 
 
 def check_watched(options: Options) -> None:

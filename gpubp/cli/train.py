@@ -31,6 +31,7 @@ from .options import (
     data_dir,
     dropout_rates,
     fit_to,
+    groups_of,
     new_options,
     resumed_options,
     updates_per_epoch,
@@ -207,6 +208,7 @@ def _trainer(run: Run, options: Options) -> Trainer:
             on_nan=options["on_nan"],
             ema=options["ema"],
             accumulate=options["accumulate"] or 1,
+            groups=groups_of(options),
         )
 
 

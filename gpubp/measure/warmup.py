@@ -12,7 +12,7 @@ from gpubp.kernels import dense
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.losses import LOSSES
 from gpubp.network import Network
-from gpubp.optimizers import OPTIMIZERS
+from gpubp.optimizers import OPTIMIZERS, Muon
 from gpubp.optimizers import optimizer as find_optimizer
 from gpubp.training import Trainer
 
@@ -57,7 +57,8 @@ def wanted(
         first = losses[0]
         runs += [Wanted(layers, name, first, optimizer, dtype) for name in ACTIVATIONS]
         runs += [Wanted(layers, activation, name, optimizer, dtype) for name in LOSSES]
-        runs += [Wanted(layers, activation, first, name, dtype) for name in OPTIMIZERS]
+        named = [name for name in OPTIMIZERS if layers or name != Muon.name]  # it needs a hidden matrix
+        runs += [Wanted(layers, activation, first, name, dtype) for name in named]
     return list(dict.fromkeys(runs))
 
 

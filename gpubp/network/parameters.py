@@ -36,7 +36,7 @@ class Parameters:
         starts, size = {}, 0
         for name in names:
             starts[name] = size
-            size += -(-math.prod(shapes[name]) // _ALIGNMENT) * _ALIGNMENT
+            size += _aligned(shapes[name])
             if len(shapes[name]) == 2:
                 self.n_weights = size
         self.flat, self.flat_gradients = (self.backend.zeros((size,), self.dtype) for _ in range(2))
@@ -88,6 +88,11 @@ class Parameters:
     def views(self, flat: Array) -> dict[str, Array]:
         """Named views of a flat buffer laid out as the parameters: gradients, an optimizer's slot."""
         return {n: flat[i : i + math.prod(s)].reshape(s) for n, (i, s) in self._layout.items()}
+
+    def ranges(self) -> dict[str, tuple[int, int]]:
+        """Where each parameter, and what fills the gap behind it, stands in the flat buffers, in their order."""
+        found = {name: (start, start + _aligned(shape)) for name, (start, shape) in self._layout.items()}
+        return dict(sorted(found.items(), key=lambda item: item[1]))
 
     def parameters(self) -> dict[str, Array]:
         """{"0.W": (n_in, n_out), "0.b": (n_out,), ...}: views of one flat buffer on the network's device."""
@@ -150,3 +155,8 @@ class Parameters:
     def n_parameters(self) -> int:
         """Trainable numbers."""
         return sum(view.size for view in self._parameters.values())
+
+
+def _aligned(shape: tuple[int, ...]) -> int:
+    """Elements of the flat buffers that a parameter of this shape takes."""
+    return -(-math.prod(shape) // _ALIGNMENT) * _ALIGNMENT

@@ -16,7 +16,7 @@ from gpubp.kernels.replay import SKIPPED, STEP
 from gpubp.storage import load_tensors, previous_path, save_tensors
 
 from .machine import machine
-from .restore import HISTORY, WHOLE_BATCHES, restore
+from .restore import HISTORY, LEFT_OUT, restore
 from .trainer import Trainer
 
 FORMAT = "gpubp 2"
@@ -70,7 +70,11 @@ def save(
         "optimizer": trainer.optimizer.config(),
         "schedule": trainer.schedule.config(),
         "schedule_state": trainer.schedule.state(),
-        **{name: value for name, value in trainer.terms().items() if (name, value) != WHOLE_BATCHES},
+        **{
+            name: value
+            for name, value in trainer.terms().items()
+            if name not in LEFT_OUT or value != LEFT_OUT[name]
+        },
         "total_steps": trainer.total_steps,
         "total_steps_given": trainer.total_steps_given,
         "steps": int(seen.counters[STEP]),

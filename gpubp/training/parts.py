@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from gpubp.schedules import Schedule
 from gpubp.schedules import schedule as find_schedule
 
 from .average import check_own, checked_decay
+from .groups import checked_groups
 from .history import History
 from .machine import Machine, warn_if_moved
 from .micro import accumulation
@@ -33,6 +35,7 @@ from .position import Position
 from .stopping import EarlyStopping
 from .terms import TERMS, flag, limit, masks_of, smoothed, smoothing, strength
 from .unread import Unread
+from .update import Update
 
 if TYPE_CHECKING:
     from .progress import Progress
@@ -61,6 +64,7 @@ class Parts:
         on_nan: str = STOP,
         ema: float | None = None,
         accumulate: int = 1,
+        groups: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
         if not isinstance(net, Network):
             raise InputError(f"net: expected a Network; got {net!r}; make one with gpubp.Network([...])")
@@ -72,6 +76,7 @@ class Parts:
         self.label_smoothing = smoothing(label_smoothing, self.loss)
         self.on_nan, self.ema = checked_policy(on_nan), checked_decay(ema)
         self.accumulate = accumulation(accumulate)
+        self.groups = checked_groups(groups, net.parameters())
         self.shows_average = False  # while the network has the averaged weights
         self.total_steps_given = total_steps is not None
         self.total_steps = None if total_steps is None else positive(total_steps, "total_steps")
@@ -97,6 +102,7 @@ class Parts:
         self.slots = tuple(ops.zeros(net.flat.shape, net.dtype) for _ in range(slots))
         # of gradients, over the micro-batches of a batch
         self.mean = ops.empty(net.flat.shape if self.accumulate > 1 else (0,), net.dtype)
+        self.update = Update(net, self.optimizer, self.groups, self.state, self.slots)
         self._steps: dict[tuple[int, bool], Step] = {}
         self._unread = Unread()
 

@@ -32,7 +32,8 @@ HISTORY = "history.json"  # a tensor of bytes: the header that holds the metadat
 _COLUMNS = ("epoch", "loss", "lr", "seconds", "samples_per_s", "tflops")  # of every row
 _MORE_COLUMNS = ("penalty", "val_loss", "val_accuracy", "val_r2")  # of some; callbacks may add what they like
 
-WHOLE_BATCHES = ("accumulate", 1)  # what is left out of a file, as it was before there was a choice
+# What is left out of a file where it is so, as it was before there was a choice.
+LEFT_OUT: dict[str, Any] = {"accumulate": 1, "groups": {}}
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 Shapes = dict[str, tuple[int, ...]]
@@ -74,8 +75,9 @@ _CONFIG: dict[str, Check] = {
         lambda v: isinstance(v, dict) and all(isinstance(w, str) for w in v.values()),
     ),
 }
-_ACCUMULATE: dict[str, Check] = {
-    "accumulate": ("an integer of at least 1, below 2^62", lambda v: whole(v, 1))
+_CHOSEN: dict[str, Check] = {
+    "groups": _DICT,
+    "accumulate": ("an integer of at least 1, below 2^62", lambda v: whole(v, 1)),
 }
 _STOPPING: dict[str, Check] = {
     "patience": ("an integer of at least 1, below 2^62", lambda v: whole(v, 1)),
@@ -89,8 +91,8 @@ def restore(tensors: Tensors, metadata: Mapping[str, str], backend: Backend) -> 
     """The trainer of a checkpoint's own tensors and metadata. Raises StorageError and ConfigError, naming the field."""
     config = parse(metadata.get("config", ""), "config")
     check(config, _CONFIG, "config")
-    config.setdefault(*WHOLE_BATCHES)
-    check(config, _ACCUMULATE, "config")
+    config = LEFT_OUT | config
+    check(config, _CHOSEN, "config")
     net, shapes = _network(config["network"], tensors, backend)
     with field("config.optimizer"):
         optimizer = optimizers.from_config(config["optimizer"])

@@ -96,8 +96,7 @@ class Step:
                 ops.penalty(weights, gradients, trainer.penalties, state)
             if by_value or by_norm:
                 ops.clip(net.flat_gradients, trainer.limits, state, by_value=by_value, by_norm=by_norm)
-            rule = trainer.optimizer.rule
-            ops.update(rule, net.flat, net.flat_gradients, trainer.slots[: rule.slots], state, net.stored)
+            trainer.update()
             net.constrain(state)
             if trainer.ema is not None:
                 ops.average(net.flat, trainer.slots[-1], trainer.decay, state)

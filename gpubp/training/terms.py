@@ -13,7 +13,9 @@ from gpubp.losses import Loss
 from gpubp.network import MOST_MASKS
 
 # of a Trainer, as its files have them
-TERMS = ("l1", "l2", "divide_penalty", "clip_norm", "clip_value", "label_smoothing", "ema", "accumulate")
+TERMS = (
+    "l1", "l2", "divide_penalty", "clip_norm", "clip_value", "label_smoothing", "ema", "accumulate", "groups",
+)  # fmt: skip
 
 _BINARY = "binary_cross_entropy"
 

@@ -67,6 +67,9 @@ class Trainer(Parts):
     what dropout drops is the same. Activations then need the memory of one micro-batch, and another buffer is as large
     as the parameters. Where k does not divide the batch, the first micro-batches have an example more; a batch of
     fewer than k, the last of an epoch for example, is taken example by example.
+    `groups` gives parameters a learning rate and a weight decay of their own: {"*.b": {"weight_decay": 0.0}, "0.*":
+    {"lr_factor": 0.1}} leaves biases without decay and moves the first layer by a tenth of the scheduled lr. A pattern
+    of `fnmatch` matches names of `net.parameters()`; where several match, a later one overrides what it names.
 
     Raises ConfigError, InputError.
     """

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from numba import cuda, float64
 
 from gpubp.kernels.loss_scale import DYNAMIC, SCALE, SMALLEST
 from gpubp.kernels.losses import LOSS, PENALTY_SUM, WEIGHT
 from gpubp.kernels.mathematics import inlined
-from gpubp.kernels.optimizers import GRADIENT_FACTOR
+from gpubp.kernels.optimizers import FACTOR, GRADIENT_FACTOR, count_of, loader_of
 from gpubp.kernels.penalties import batch_share, d_penalty_of, penalty_of
 from gpubp.kernels.replay import GRADIENT_NOT_FINITE, OVERFLOWED, SKIPPED, STEP, STOPPED
 
@@ -19,33 +16,9 @@ from .reductions import block_sum, not_finite
 from .storage import loader, saver
 from .vectors import each, fold, plus, zeros
 
-COEFFICIENTS = 8  # numbers that a rule gets at most; one more entry of `c` is the factor of the gradient
 
-
-@inlined
-def _five(v):
-    return v[0], v[1], v[2], v[3], v[4]
-
-
-@inlined
-def _eight(v):
-    return v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]
-
-
-def _count(coefficients: Callable[..., Any]) -> int:
-    """How many numbers a rule's coefficients are."""
-    return len(coefficients(float, [0.5] * 16, 1))
-
-
-def prepare_update(real, coefficients, width=1):
-    """Before `update`: c = the coefficients of this step and GRADIENT_FACTOR / SCALE; a look for NaN and infinity.
-
-    gradients (n,) of `real`, hyper and scaling float64, counters int64, c (COEFFICIENTS + 1,) of `real` written. A
-    gradient that is not finite sets counters[OVERFLOWED] where the loss scale is dynamic and not yet at its smallest,
-    else counters[STOPPED]; all threads that do write the same number. Where the loss has set counters[STOPPED] neither
-    is touched. Skipped steps do not count in the rule's t.
-    """
-    count = _count(coefficients)
+def look_at(real, width):
+    """look(gradients, counters, scaling): what `prepare_update` does of a gradient that is not finite."""
     load, load_one = loader(real, real, width), loader(real, real, 1)
     bad, bad_one = not_finite(real, width), not_finite(real, 1)
 
@@ -58,13 +31,9 @@ def prepare_update(real, coefficients, width=1):
             else:
                 counters[STOPPED] = GRADIENT_NOT_FINITE
 
-    def kernel(gradients, hyper, counters, scaling, c):
+    @inlined
+    def look(gradients, counters, scaling):
         first, threads, n = cuda.grid(1), cuda.gridsize(1), gradients.shape[0]
-        if first == 0:
-            values = coefficients(real, hyper, counters[STEP] + 1 - counters[SKIPPED])
-            for k in range(count):
-                c[k] = values[k]
-            c[COEFFICIENTS] = real(hyper[GRADIENT_FACTOR] / scaling[SCALE])
         whole = n - n % width
         for i in range(first * width, whole, threads * width):
             if bad(load(gradients, i)):
@@ -72,6 +41,27 @@ def prepare_update(real, coefficients, width=1):
         for i in range(whole + first, n, threads):
             if bad_one(load_one(gradients, i)):
                 stop(scaling, counters)
+
+    return look
+
+
+def prepare_update(real, coefficients, width=1):
+    """Before `update`: c = the coefficients of this step and GRADIENT_FACTOR / SCALE; a look for NaN and infinity.
+
+    gradients (n,) of `real`, hyper and scaling float64, counters int64, c (COEFFICIENTS + 1,) of `real` written. A
+    gradient that is not finite sets counters[OVERFLOWED] where the loss scale is dynamic and not yet at its smallest,
+    else counters[STOPPED]; all threads that do write the same number. Where the loss has set counters[STOPPED] neither
+    is touched. Skipped steps do not count in the rule's t.
+    """
+    count, look = count_of(coefficients), look_at(real, width)
+
+    def kernel(gradients, hyper, counters, scaling, c):
+        if cuda.grid(1) == 0:
+            values = coefficients(real, hyper, counters[STEP] + 1 - counters[SKIPPED])
+            for k in range(count):
+                c[k] = values[k]
+            c[FACTOR] = real(hyper[GRADIENT_FACTOR] / scaling[SCALE])
+        look(gradients, counters, scaling)
 
     return kernel
 
@@ -117,12 +107,12 @@ def update(real, storage, slots, coefficients, rule, width=1):
     p, gradients (n,) of `real`; s0, s1 (n,), or empty where the rule has no such slot; counters; c of `prepare_update`;
     copy (n,) of `storage` written, or empty of `real` where `storage` is None: products then read p itself.
     """
-    load_c = _five if _count(coefficients) == 5 else _eight
+    load_c = loader_of(coefficients)
     wide, single = (_step(real, storage, slots, rule, w) for w in (width, 1))
 
     def kernel(p, gradients, s0, s1, counters, c, copy):
         if counters[STOPPED] == 0 and counters[OVERFLOWED] == 0:
-            numbers, factor = load_c(c), c[COEFFICIENTS]
+            numbers, factor = load_c(c), c[FACTOR]
             first, threads, n = cuda.grid(1), cuda.gridsize(1), p.shape[0]
             whole = n - n % width
             for i in range(first * width, whole, threads * width):

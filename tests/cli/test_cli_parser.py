@@ -58,6 +58,12 @@ def test_every_command_has_help(gpubp, command):
         (["--clip-norm", "0"], "--clip-norm"),
         (["--clip-value", "-1"], "--clip-value"),
         (["--ema", "1"], "--ema: expected a rate of at least 0 and below 1"),
+        (
+            ["--group", "*.b"],
+            "--group: expected a pattern and numbers such as *.b:weight_decay=0,lr_factor=2",
+        ),
+        (["--group", "*.b:lr_factor"], "--group: expected a pattern and numbers"),
+        (["--group", "*.b:lr_factor=-1"], "got '-1'"),
         (["--dropout", "1"], "--dropout: expected rates of at least 0 and below 1"),
         (["--dropout=-0.1"], "--dropout"),
         (["--dropout", "0.1,nan"], "got 'nan'"),

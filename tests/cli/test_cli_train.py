@@ -477,6 +477,21 @@ def test_tensorboard_gets_the_curves_and_a_resumed_run_goes_on(gpubp, flowers_cs
     refused("train", flowers_csv, "--out", "new", "--tensorboard", "logs", naming="pip install tensorboard")
 
 
+def test_parameter_groups_and_muon(gpubp, refused, flowers_csv):
+    short = ("train", flowers_csv, "--hidden", "8,6", "--seed", 0, "--optimizer", "muon")
+    numbers = ("--group", "*.b:weight_decay=0", "--group", "0.*:lr_factor=0.5", "--group", "*.b:lr_factor=2")
+    assert gpubp(*short, *numbers, "--epochs", 2, "--out", "r").code == 0
+    _, trainer, _ = run.load_run("r")
+    assert trainer.groups == {"*.b": {"weight_decay": 0, "lr_factor": 2}, "0.*": {"lr_factor": 0.5}}
+    assert trainer.optimizer.config()["optimizer"] == "muon"
+    assert gpubp("train", flowers_csv, *numbers, "--epochs", 3, "--out", "r", "--resume").code == 0
+    other = ("--group", "*.b:lr_factor=3")
+    refused("train", flowers_csv, *other, "--epochs", 4, "--out", "r", "--resume", naming="--group")
+    refused(*short, "--group", "9.*:lr_factor=3", naming="got one that matches none")
+    refused(*short, "--group", "*.b:lr=3", naming="lr_factor multiplies the optimizer's lr")
+    refused(*short, "--hidden", "none", naming="optimizer muon: expected a hidden matrix")
+
+
 def test_the_average_of_the_weights_is_what_a_run_predicts_by(gpubp, flowers_csv):
     short = ("--epochs", 2, "--hidden", "8", "--seed", 0)
     assert gpubp("train", flowers_csv, *short, "--ema", 0.9, "--out", "r").code == 0

@@ -22,7 +22,7 @@ from gpubp.kernels.loss_scale import GOOD, GROW_AFTER, SCALE
 from gpubp.kernels.optimizers import RULES
 from gpubp.kernels.replay import SKIPPED, STEP
 from gpubp.losses import LOSSES
-from gpubp.optimizers import SGD, Adam, AdamW, optimizer
+from gpubp.optimizers import SGD, Adam, AdamW, Muon, optimizer
 from gpubp.training import progress, screen
 from gpubp.training.step import Step
 
@@ -42,6 +42,7 @@ OPTIMIZERS = [
     SGD(0.1, momentum=0.9),
     SGD(0.1, momentum=0.9, nesterov=True),
     *map(optimizer, ("adam", "adamw", "rmsprop", "adagrad", "lion")),
+    Muon(0.02),
 ]
 
 
@@ -242,6 +243,34 @@ def test_replay_equals_eager_bit_for_bit(backend, dtype, precision, bound):
     for mine, theirs in zip(*map(state_of, trainers), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert trainers[0].counter(STEP) == 5
+
+
+@pytest.mark.parametrize(("dtype", "precision", "bound"), PRECISIONS)
+@pytest.mark.parametrize("backend", [CUDA, BRANCHED], ids=["one stream", "branched"])
+def test_muon_and_groups_in_every_precision(backend, dtype, precision, bound):
+    """Products of its iteration have the network's precision; replay equals eager bit for bit."""
+    (x, y, w), ends = data(8), []
+    options = {"groups": {"*.b": {"weight_decay": 0, "lr_factor": 2}, "0.W": {"lr_factor": 0.5}}, "seed": 0}
+    for device, kind, products in (
+        (backend, dtype, precision),
+        (backend, dtype, precision),
+        ("cpu", "float64", None),
+    ):
+        trainer = Trainer(network(device, "tanh", kind, products), "mse", Muon(0.01), **options)
+        step, net = Step(trainer, 8, labels=False), trainer.net
+        with net.backend.ordered():
+            step.fill(*net.check_batch(x, y, trainer.loss, w))
+            if len(ends) == 1:
+                for _ in range(4):
+                    step._once()
+            else:
+                step.run(4)
+        ends.append(trainer)
+    for mine, theirs in zip(*map(state_of, ends[:2]), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert ends[0].counter(SKIPPED) == 0
+    found, expected = (host(end.net, end.net.flat) for end in ends[1:])
+    close(found, expected, max(20 * bound, 1e-11))
 
 
 CLIPS = [{"clip_norm": 0.05}, {"clip_value": 0.01}, {"clip_norm": 0.05, "clip_value": 0.01}]

@@ -32,7 +32,9 @@ from gpubp.kernels.cuda import (
     embedding,
     gated,
     geometry,
+    groups,
     losses,
+    muon,
     norms,
     reductions,
     softmax,
@@ -68,6 +70,10 @@ FLOAT64: dict[str, set[str] | None] = {
     "finish_clip": None,
     "prepare_update": None,  # coefficients of the step, by one thread; the loss scale where a gradient overflowed
     "prepare_accumulate": None,  # weights and losses, by one thread
+    "prepare_groups": None,
+    "muon_momentum": None,  # squares and their sum, on purpose
+    "muon_scale": None,  # the norm
+    "muon_step": SCALE,  # lr scale, once a thread
     "prepare_average": None,  # the share of the new weights, by one thread
     "advance": None,  # the learning rate, the loss scale
     "reduce_weights": None,
@@ -169,15 +175,31 @@ def update_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
             yield updates.update, (real, kind), scalars[1:], arguments
 
 
+def muon_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
+    flat, matrix, stats, integers = real[::1], storage[:, ::1], float64[::1], int64[::1]
+    for width in widths(real, storage)[form == "one" :]:
+        arguments = (flat, flat, storage[::1], stats, flat, stats)
+        yield muon.muon_scale, (real, storage), (width,), arguments
+        for copied in (None,) if storage == real else (storage,):
+            arguments = (flat, storage[::1], stats, integers, flat, (copied or real)[::1])
+            yield muon.muon_step, (real, storage, copied), (width,), arguments
+    for width in widths(storage)[form == "one" :]:
+        yield muon.muon_polynomial, (real, storage), (width,), (matrix, matrix)
+
+
 def kernels_of_real(real: Any) -> Iterator[Kernel]:
     """Those that have nothing to do with storage."""
     matrix, flat, stats, integers = real[:, ::1], real[::1], float64[::1], int64[::1]
+    stats2 = float64[:, ::1]
     for width in widths(real):
         for coefficients in dict.fromkeys(rule.coefficients for rule in RULES.values()):
             arguments = (flat, stats, integers, stats, flat)
             yield updates.prepare_update, (real,), (coefficients, width), arguments
+            arguments = (flat, stats, integers, stats, stats2, stats2, matrix)
+            yield groups.prepare_groups, (real,), (coefficients, width), arguments
         for first, last in ((True, False), (False, False), (False, True)):
             yield accumulate.accumulate, (real,), (first, last, width), (flat, flat, flat)
+        yield muon.muon_momentum, (real,), (width,), (flat, flat, stats, integers, flat, stats)
         yield averages.average, (real,), (width,), (flat, flat, integers, flat)
         yield updates.penalty, (real,), (width,), (flat, flat, stats, stats, stats, stats)
         yield reductions.sum_partials, (real,), (width,), (matrix, flat)
@@ -234,6 +256,7 @@ def catalogue(form: str) -> Iterator[Kernel]:
             update_kernels,
             constraint_kernels,
             embedding_kernels,
+            muon_kernels,
         ):
             yield from kernels(real, storage, form)
     for real in (float32, float64):
@@ -259,7 +282,8 @@ def check(kernel: Kernel, cc: tuple[int, int]) -> tuple[str, int, int]:
     width = scalars[-1] if scalars else 1
     if factory not in (softmax.softmax_loss, losses.finish_loss) and width > 1:
         assert re.search(r"ld\.global\S*\.v(4\.\w32|2\.\w64)", code), f"{what}: expected 128-bit loads"
-        if factory not in (reductions.all_finite, updates.prepare_update) and scalars[:2] != (False, True):
+        readers = (reductions.all_finite, updates.prepare_update, groups.prepare_groups)
+        if factory not in readers and scalars[:2] != (False, True):
             assert re.search(r"st\.global\S*\.v(4\.\w32|2\.\w64)", code), f"{what}: expected 128-bit stores"
     return name, built.registers, built.shared
 

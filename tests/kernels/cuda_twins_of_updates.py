@@ -17,7 +17,9 @@ from gpubp.kernels import batches as cpu_batches
 from gpubp.kernels import clipping as cpu_clipping
 from gpubp.kernels import constraints as cpu_constraints
 from gpubp.kernels import embedding as cpu_embedding
+from gpubp.kernels import groups as cpu_groups
 from gpubp.kernels import loss_scale, optimizers, penalties
+from gpubp.kernels import muon as cpu_muon
 from gpubp.kernels.cuda import (
     accumulate,
     averages,
@@ -26,6 +28,8 @@ from gpubp.kernels.cuda import (
     constraints,
     embedding,
     geometry,
+    groups,
+    muon,
     reductions,
     updates,
 )
@@ -43,6 +47,7 @@ from gpubp.kernels.replay import (
     STEP,
     STOPPED,
 )
+from gpubp.optimizers import Muon
 
 
 def counters_of(**values: int) -> Any:
@@ -72,7 +77,10 @@ def check_update(s: Storage, name: str, n: int, wide: bool, bad: float | None, d
     buffers = [buffer.astype(s.dtype) for buffer in buffers]
     mine, theirs = [a.copy() for a in buffers], [a.copy() for a in buffers]
     counters, reference = counters_of(step=6, skipped=2), counters_of(step=4)
-    c, copy = np.full(updates.COEFFICIENTS + 1, 7, s.dtype), s.store(np.full(0 if plain else n, 7, s.dtype))
+    c, copy = (
+        np.full(optimizers.COEFFICIENTS + 1, 7, s.dtype),
+        s.store(np.full(0 if plain else n, 7, s.dtype)),
+    )
     w = geometry.width([g.itemsize, copy.itemsize]) if wide else 1
     layout, w_flat = short(geometry.flat(n, w)), geometry.width([g.itemsize]) if wide else 1
     scaled = (scale * g).astype(s.dtype)
@@ -340,7 +348,7 @@ def check_loss_scale() -> None:
         launch(batches.advance, (), (), ((1,), (1,)), counters, np.ones(2), np.ones(0), scaling, 8, 0)
         same(scaling, np.array(after, float), "loss scale", exact=True)
         same(counters, counters_of(cursor=8, step=4, skipped=1 + overflowed), "loss scale, counters")
-    c, rule = np.empty(updates.COEFFICIENTS + 1, np.float32), RULES["adam"]
+    c, rule = np.empty(optimizers.COEFFICIENTS + 1, np.float32), RULES["adam"]
     smallest, counters = np.array([loss_scale.SMALLEST, 0, 1]), counters_of()
     arguments = (np.full(3, np.nan, np.float32), np.full(7, 0.5), counters, smallest, c)
     launch(updates.prepare_update, (float32,), (rule.coefficients, 1), ((1,), (2,)), *arguments)
@@ -351,8 +359,72 @@ def check_loss_scale() -> None:
     assert (GOOD, DYNAMIC) == (1, 2)
 
 
+def check_groups(s: Storage, name: str, n: int, wide: bool, bad: float | None, dynamic: bool) -> None:
+    """The rows of two groups, which a CPU without a loss scale gives too; what a gradient that is not finite sets."""
+    rule, what = RULES[name], f"groups {name} of {n} {s.name} wide={wide} bad={bad} dynamic={dynamic}"
+    hyper, table = np.array([1e-2, 0.5, 0.1, 0.9, 0.7, 1e-6, 0]), np.array([[1.0, 0.1], [0.5, 0.0]])
+    g, own = rng.standard_normal(n).astype(s.dtype), np.zeros((2, len(hyper)))
+    if bad is not None:
+        g[n // 2] = bad
+    mine, theirs = (np.full((2, optimizers.COEFFICIENTS + 1), 7, s.dtype) for _ in range(2))
+    counters, reference = (counters_of(step=4, skipped=1) for _ in range(2))
+    scaling, w = np.array([1.0, 0, dynamic]), geometry.width([g.itemsize]) if wide else 1
+    arguments = (g, hyper, counters, scaling, table, own, mine)
+    launch(groups.prepare_groups, (s.real,), (rule.coefficients, w), short(geometry.flat(n, w)), *arguments)
+    scratch = np.zeros(max(1, -(-n // optimizers.BLOCK)), np.int64)
+    operands = (g, hyper, reference, table, own, theirs, scratch)
+    cpu(cpu_groups.prepare_groups, s.dtype, operands, rule.coefficients)
+    same(mine, theirs, what)
+    overflowed = bad is not None and dynamic
+    same(counters[OVERFLOWED], np.int64(overflowed), what)
+    assert counters[STOPPED] == (0 if overflowed else reference[STOPPED]), what
+
+
+def check_muon(s: Storage, m: int, n: int, wide: bool, values: dict[str, int]) -> None:
+    """Momentum, direction, polynomial and step, with their stored forms; what a stop leaves alone."""
+    what, method = f"muon {m}x{n} {s.name} wide={wide} {values}", Muon(0.02, nesterov=bool(n % 2))
+    g, momentum, w0 = (rng.standard_normal((m, n)).astype(s.dtype) for _ in range(3))
+    c = np.full(optimizers.COEFFICIENTS + 1, 0.5, s.dtype)
+    hyper, counters, scale = np.array(method.hyper()), counters_of(**values), np.array([1.5])
+    go, flat, plain = not values, np.ndarray.ravel, s.stored == s.dtype
+    mine, theirs, partials = momentum.copy(), momentum.copy(), np.ones(geometry.chunks(g.size))
+    w = geometry.width([g.itemsize]) if wide else 1
+    layout = geometry.penalty(g.size)
+    arguments = (flat(g), mine.reshape(-1), hyper, counters, c, partials)
+    launch(muon.muon_momentum, (s.real,), (w,), layout, *arguments)
+    expected, scratch = np.empty_like(g), np.zeros(max(1, -(-g.size // optimizers.BLOCK)))
+    cpu(cpu_muon.muon_direction, s.dtype, (g, theirs, expected, hyper, counters_of(), c, scratch))
+    same(mine, theirs if go else momentum, f"{what}, momentum")
+    x, w = s.store(np.full((m, n), 7, s.dtype)), s.width(0, wide, s.dtype)
+    layout = short(geometry.flat(g.size, w))
+    arguments = (flat(g), flat(mine), x.reshape(-1), hyper, c, partials)
+    launch(muon.muon_scale, s.types, (w,), layout, *arguments)
+    if go:
+        same(s.load(x), expected, f"{what}, direction", rounding=s.rounding)
+    copy = s.store(w0)
+    mine, theirs, o = w0.copy(), w0.copy(), s.load(x)
+    types = (*s.types, None if plain else s.types[1])
+    layout = short(geometry.flat(g.size, w))
+    last = np.empty(0, s.dtype) if plain else copy.reshape(-1)
+    arguments = (mine.reshape(-1), x.reshape(-1), scale, counters, c, last)
+    launch(muon.muon_step, types, (w,), layout, *arguments)
+    cpu(cpu_muon.muon_step, s.dtype, (theirs, o, scale, counters_of(), c))
+    same(mine, theirs if go else w0, f"{what}, step", exact=not go)
+    if not plain:
+        same(copy, s.store(mine), f"{what}, copy", exact=True)
+    gram, square = s.array(n, n), s.array(n, n)
+    mine, w = s.store(square), s.width(n, wide)
+    layout = short(geometry.elementwise(n, n, w))
+    launch(muon.muon_polynomial, s.types, (w,), layout, s.store(gram), mine)
+    cpu(cpu_muon.muon_polynomial, s.dtype, (gram, square))
+    same(s.load(mine), square, f"{what}, polynomial", rounding=s.rounding)
+
+
 def check_all(s: Storage, few: bool) -> None:
     for wide in (False, True):
+        for m, n in ((41, 50),) if few else ((1, 1), (5, 3), (7, 16), (24, 8)):
+            for values in ({}, {"stopped": LOSS_NOT_FINITE}, {"overflowed": 1}) if m < 9 else ({},):
+                check_muon(s, m, n, wide, values)
         for n in (2069,) if few else (0, 1, 41, 300):
             for name in RULES if n > 1 else ("adam",):
                 check_update(s, name, n, wide, None, False)
@@ -361,6 +433,7 @@ def check_all(s: Storage, few: bool) -> None:
             check_max_norm(s, 19, 40 if n else 8, wide)
             if s.stored == s.dtype:
                 check_penalty(s, n, wide, divide=bool(n % 2))
+                check_groups(s, "adamw", n, wide, None, dynamic=True)
                 check_average(s, n, wide)
                 check_accumulate(s, n, wide)
                 for by in ((True, False), (False, True), (True, True)):
@@ -373,6 +446,8 @@ def check_all(s: Storage, few: bool) -> None:
                 check_update(s, "plain_sgd", 300, wide, bad, dynamic)
             if s.stored == s.dtype:
                 check_clip(s, 41, wide, True, True, bad)
+                for name in ("adamw", "sgd"):
+                    check_groups(s, name, 41, wide, bad, dynamic=wide)
     for batch in (1, 33) if few else (0, 1, 7, 33):
         check_embedding(s, batch, {0: 5, 2: 3}, 4, 3)
     check_embedding(s, 9, {0: 17}, 1, 40)

@@ -16,7 +16,7 @@ from gpubp.measure.selftest import subjects
 
 SOME = (
     "relu float32", "half_sse float64", "adam float32", "product", "replay", "gather", "finite", "stops", "dropout",
-    "clip", "focal", "average", "norm delta",
+    "clip", "focal", "average", "norm delta", "groups", "muon",
 )  # fmt: skip
 
 

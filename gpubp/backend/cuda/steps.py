@@ -12,14 +12,15 @@ from gpubp.backend import flops
 from gpubp.backend.base import Array, State
 from gpubp.backend.terms import clipped_by
 from gpubp.kernels.cuda import geometry
-from gpubp.kernels.optimizers import Rule
+from gpubp.kernels.optimizers import COEFFICIENTS, Rule
 
-from .launches import CudaLaunches, factories, flat_width, matrix_width, real_type, shape_of
-from .recording import CudaLaunch, CudaRecording
+from .groups import CudaGroups
+from .launches import factories, flat_width, matrix_width, real_type, shape_of
+from .recording import CudaRecording
 from .side_by_side import CudaSideBySide
 
 
-class CudaSteps(CudaLaunches):
+class CudaSteps(CudaGroups):
     """The operations around forward and backward."""
 
     # the update
@@ -88,7 +89,7 @@ class CudaSteps(CudaLaunches):
         stored: Array | None = None,
     ) -> None:
         real, updates = real_type(parameters), factories().updates
-        c = self.empty((updates.COEFFICIENTS + 1,), parameters.dtype)
+        c = self.empty((COEFFICIENTS + 1,), parameters.dtype)
         width = flat_width(gradients)
         prepare = self._kernel(
             f"look at gradients {shape_of(gradients)}",
@@ -100,34 +101,8 @@ class CudaSteps(CudaLaunches):
             read=(gradients,),
             changed=(state.counters, c),
         )
-        self._run(prepare, self._update(rule, parameters, gradients, slots, state, c, stored))
-
-    def _update(
-        self,
-        rule: Rule,
-        parameters: Array,
-        gradients: Array,
-        slots: tuple[Array, ...],
-        state: State,
-        c: Array,
-        stored: Array | None,
-    ) -> CudaLaunch:
-        nothing = self.empty((0,), parameters.dtype)
-        s0, s1 = (*slots, nothing, nothing)[:2]
-        written = [array for array in (parameters, s0, s1, stored) if array is not None]
-        width = flat_width(parameters, gradients, *written)
-        storage = None if stored is None else factories().type_of(stored.dtype)
-        return self._kernel(
-            f"update {rule.step.__name__} {shape_of(parameters)}",
-            factories().updates.update,
-            (real_type(parameters), storage),
-            (rule.slots, rule.coefficients, rule.step, width),
-            (parameters, gradients, s0, s1, state.counters, c, nothing if stored is None else stored),
-            geometry.flat(parameters.size, width),
-            read=(parameters, gradients, s0, s1),
-            written=written,
-            flops=flops.update(rule, parameters),
-        )
+        self._run(prepare)
+        self.update_range(rule, parameters, gradients, slots, c, state, stored)
 
     def max_norm(self, W: Array, limit: Array, state: State, stored: Array | None = None) -> None:
         written = [array for array in (W, stored) if array is not None]

@@ -1,4 +1,4 @@
-"""Optimizers: the numbers of each method; the update itself is a rule of kernels/optimizers.py.
+"""Optimizers that treat every number alike; the update itself is a rule of kernels/optimizers.py.
 
 For a parameter p with gradient g, slots that start at 0, and t counting updates from 1. `weight_decay` applies to
 every parameter, biases too.
@@ -7,66 +7,13 @@ every parameter, biases too.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
-from gpubp.checks import real_number
-from gpubp.errors import ConfigError, InputError, unknown_name
+from gpubp.errors import InputError
 from gpubp.kernels.optimizers import RULES, Rule
 
-_LEAST_EPS = 1e-37  # 0 in float32, too, would make 0/0 of a parameter whose gradient is 0
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """Base of the optimizers: lr is the learning rate, which a schedule multiplies."""
-
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    _rule: ClassVar[str]
-    _numbers: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        self._check("lr", self.lr, 0, math.inf)
-        self._check("weight_decay", self.weight_decay, 0, math.inf)
-
-    def _check(self, name: str, value: Any, low: float, high: float) -> None:
-        """InputError unless low <= value < high and finite."""
-        number = real_number(value)
-        if not low <= number < high:
-            limit = f"of at least {low:g}" + (f" and below {high:g}" if math.isfinite(high) else "")
-            raise InputError(f"{type(self).__name__}: {name}: expected a number {limit}; got {value!r}")
-        if getattr(self, name) is value and not isinstance(value, (int, float)):
-            object.__setattr__(self, name, number)  # a NumPy scalar, which no JSON takes
-
-    def _check_flag(self, name: str) -> None:
-        """InputError unless the field is True or False."""
-        value = getattr(self, name)
-        if not isinstance(value, bool):
-            raise InputError(f"{type(self).__name__}: {name}: expected True or False; got {value!r}")
-
-    def _check_betas(self) -> None:
-        """InputError unless `betas` are two numbers in [0, 1); makes them a tuple of floats."""
-        betas = getattr(self, "betas", None)
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise InputError(f"{type(self).__name__}: betas: expected two numbers; got {betas!r}")
-        for beta in betas:
-            self._check("betas", beta, 0, 1)
-        object.__setattr__(self, "betas", tuple(float(beta) for beta in betas))
-
-    @property
-    def rule(self) -> Rule:
-        """The update rule in kernels/optimizers.py."""
-        return RULES[self._rule]
-
-    def hyper(self) -> list[float]:
-        """What the rule reads: learning rate, gradient factor, weight decay, then its own numbers."""
-        return [self.lr, 1.0, self.weight_decay, *(float(getattr(self, name)) for name in self._numbers)]
-
-    def config(self) -> dict[str, Any]:
-        """A dict of plain values from which `from_config` makes this optimizer again."""
-        return {"optimizer": _NAMES[type(self)], **asdict(self)}
+from ._base import LEAST_EPS, Optimizer
 
 
 @dataclass(frozen=True)
@@ -85,6 +32,7 @@ class SGD(Optimizer):
     momentum: float = 0.0
     nesterov: bool = False
     step_velocity: bool = False
+    name: ClassVar[str] = "sgd"
     _numbers: ClassVar[tuple[str, ...]] = ("momentum", "nesterov", "step_velocity")
 
     def __post_init__(self) -> None:
@@ -116,12 +64,13 @@ class Adam(Optimizer):
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     epsilon_hat: bool = False
+    name: ClassVar[str] = "adam"
     _rule: ClassVar[str] = "adam"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_betas()
-        self._check("eps", self.eps, _LEAST_EPS, math.inf)
+        self._check("eps", self.eps, LEAST_EPS, math.inf)
         self._check_flag("epsilon_hat")
 
     def hyper(self) -> list[float]:
@@ -137,6 +86,7 @@ class AdamW(Adam):
     """
 
     weight_decay: float = 1e-2
+    name: ClassVar[str] = "adamw"
     _rule: ClassVar[str] = "adamw"
 
 
@@ -150,13 +100,14 @@ class RMSprop(Optimizer):
     lr: float = 1e-2
     alpha: float = 0.99
     eps: float = 1e-8
+    name: ClassVar[str] = "rmsprop"
     _rule: ClassVar[str] = "rmsprop"
     _numbers: ClassVar[tuple[str, ...]] = ("alpha", "eps")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check("alpha", self.alpha, 0, 1)
-        self._check("eps", self.eps, _LEAST_EPS, math.inf)
+        self._check("eps", self.eps, LEAST_EPS, math.inf)
 
 
 @dataclass(frozen=True)
@@ -169,13 +120,14 @@ class Adagrad(Optimizer):
     lr: float = 1e-2
     lr_decay: float = 0.0
     eps: float = 1e-10
+    name: ClassVar[str] = "adagrad"
     _rule: ClassVar[str] = "adagrad"
     _numbers: ClassVar[tuple[str, ...]] = ("lr_decay", "eps")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check("lr_decay", self.lr_decay, 0, math.inf)
-        self._check("eps", self.eps, _LEAST_EPS, math.inf)
+        self._check("eps", self.eps, LEAST_EPS, math.inf)
 
 
 @dataclass(frozen=True)
@@ -190,6 +142,7 @@ class Lion(Optimizer):
 
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
+    name: ClassVar[str] = "lion"
     _rule: ClassVar[str] = "lion"
 
     def __post_init__(self) -> None:
@@ -199,33 +152,3 @@ class Lion(Optimizer):
     def hyper(self) -> list[float]:
         """What the rule reads: learning rate, gradient factor, weight decay, b1, b2."""
         return [self.lr, 1.0, self.weight_decay, *self.betas]
-
-
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "sgd": SGD,
-    "adam": Adam,
-    "adamw": AdamW,
-    "rmsprop": RMSprop,
-    "adagrad": Adagrad,
-    "lion": Lion,
-}
-_NAMES = {kind: name for name, kind in OPTIMIZERS.items()}
-
-
-def optimizer(name_or_object: str | Optimizer, **options: Any) -> Optimizer:
-    """The optimizer itself, or the one called so with `options`; ConfigError with the nearest name otherwise."""
-    if isinstance(name_or_object, Optimizer):
-        return name_or_object
-    if not isinstance(name_or_object, str) or name_or_object not in OPTIMIZERS:
-        raise unknown_name("optimizer", name_or_object, OPTIMIZERS)
-    return OPTIMIZERS[name_or_object](**options)
-
-
-def from_config(config: Mapping[str, Any]) -> Optimizer:
-    """The optimizer that `config()` described; ConfigError where it describes none."""
-    options = dict(config)
-    name = options.pop("optimizer", None)
-    try:
-        return optimizer(name, **options)
-    except TypeError as error:
-        raise ConfigError(f"optimizer {name!r}: expected its own options; got {sorted(options)}") from error
