@@ -128,7 +128,8 @@ class CudaBackend(CudaLayers, CudaNorms, CudaEmbedding, CudaBlocks, CudaLoss, Cu
         return bool(self.to_host(flag)[0])
 
     def watch(self, array: Array, flag: Array) -> None:
-        flat = array.reshape(-1)
+        # an operand of a product may be the transpose of what lies there
+        flat = (array if array.flags.c_contiguous else array.T).reshape(-1)
         width = flat_width(flat)
         self.write(flag, [1])
         self._run(
