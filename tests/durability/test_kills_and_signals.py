@@ -75,8 +75,9 @@ def test_kill_9_leaves_a_whole_file_of_the_last_epoch_that_was_announced(tmp_pat
     assert [
         one for one in found if one["epoch"] and one["previous"] not in (one["epoch"], one["epoch"] - 1)
     ] == []
-    assert max(one["left"] for one in found) <= 1
-    cut = sum(one["left"] for one in found)
+    # at most the new file and, for a moment, a second name of the one that it takes the place of
+    assert max(one["left"] for one in found) <= 2
+    cut = sum(one["left"] > 0 for one in found)
     print(f"\n{count} kills, {cut} of them inside a write: 0 unreadable, 0 older; epoch {found[-1]['epoch']}")
     assert found[-1]["epoch"] > 1
 
