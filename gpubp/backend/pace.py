@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import math
 
-PASSES = 8  # that one reading of a trial takes at most, one where a pass is long
+PASSES = 8  # of which a reading is the mean, of one replay or of several; one where a pass is long
 LONG = 1e-3  # seconds from which a pass is: then the team is believed to pay until it proves slow
-_TRIAL = (True,) * 3 + (
-    False,
-) * 3  # readings of a trial, shared or not; the best counts, as sleepers must wake first
+_TRIAL = (True,) * 3 + (False,) * 3  # readings, shared or not; the best counts, as sleepers must wake first
+_TRIAL_SECONDS = 0.002  # that end a reading of a trial before its passes do
 _CLEAR = 1.1  # times the seconds alone from which the team counts as slow
-_READINGS, _SECONDS = (
-    3,
-    0.01,
-)  # a team that is slow in so many replays in a row, or in one so long, is put to the trial
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds of work alone before the team is tried again
+_READINGS, _SECONDS = 3, 0.01  # slow in so many readings, or in one so long, the team is put to the trial
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds of work alone before the team is tried again
 
 
 class Pace:
@@ -34,16 +30,21 @@ class Pace:
         if work >= LONG:
             self._trial, self.alone = [True], size * work
         self._slow, self._worked, self._pause = 0, 0.0, _FIRST_PAUSE
+        self._counted, self._seconds = 0, 0.0  # of the reading that is being taken
 
     def choose(self, times: int) -> tuple[bool, int]:
         """Whether the next passes are shared, and how many of `times` to make before asking again."""
         if self._trial:
-            return self._trial[0], min(times, self._passes)
+            return self._trial[0], min(times, self._passes - self._counted)
         return self.use_team, times
 
     def took(self, shared: bool, seconds: float, passes: int) -> None:
         """Tells how long `passes` of them took."""
-        each = seconds / passes
+        self._counted, self._seconds = self._counted + passes, self._seconds + seconds
+        if self._counted < self._passes and self._seconds < (_TRIAL_SECONDS if self._trial else _SECONDS):
+            return
+        each, seconds = self._seconds / self._counted, self._seconds
+        self._counted, self._seconds = 0, 0.0
         if self._trial:
             self._read(shared, each)
         elif shared:
