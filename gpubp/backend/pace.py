@@ -15,7 +15,11 @@ _TRIAL = (True,) * 3 + (False,) * 3  # readings, shared or not; the best counts,
 _TRIAL_SECONDS = 0.002  # that end a reading of a trial before its passes do
 _CLEAR = 1.1  # times the seconds alone from which the team counts as slow
 _READINGS, _SECONDS = 3, 0.01  # slow in so many readings, or in one so long, the team is put to the trial
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds of work alone before the team is tried again
+_PAUSE = (
+    20  # times what a trial of a slow team cost: so long one thread works before the team is tried again,
+)
+_PATIENCE = 4  # and up to so many times longer while it stays slow,
+_LONGEST_PAUSE = 2.0  # but no more seconds than these
 
 
 class Pace:
@@ -29,7 +33,8 @@ class Pace:
         self._trial = list(_TRIAL)
         if work >= LONG:
             self._trial, self.alone = [True], size * work
-        self._slow, self._worked, self._pause = 0, 0.0, _FIRST_PAUSE
+        self._slow, self._worked, self._pause, self._patience = 0, 0.0, 0.0, 1
+        self._tried = 0  # passes that the team made in this trial
         self._counted, self._seconds = 0, 0.0  # of the reading that is being taken
 
     def choose(self, times: int) -> tuple[bool, int]:
@@ -43,9 +48,10 @@ class Pace:
         self._counted, self._seconds = self._counted + passes, self._seconds + seconds
         if self._counted < self._passes and self._seconds < (_TRIAL_SECONDS if self._trial else _SECONDS):
             return
-        each, seconds = self._seconds / self._counted, self._seconds
-        self._counted, self._seconds = 0, 0.0
+        counted, seconds, self._counted, self._seconds = self._counted, self._seconds, 0, 0.0
+        each = seconds / counted
         if self._trial:
+            self._tried += counted if shared else 0
             self._read(shared, each)
         elif shared:
             self._slow = self._slow + 1 if each > _CLEAR * self.alone else 0
@@ -58,6 +64,7 @@ class Pace:
 
     def _begin(self) -> None:
         self._trial, self.shared, self.alone = list(_TRIAL), math.inf, math.inf
+        self._tried = 0
 
     def _read(self, shared: bool, each: float) -> None:
         self._trial.pop(0)
@@ -69,5 +76,7 @@ class Pace:
             return
         before, self.use_team = self.use_team, self.shared <= self.alone
         patient = not before and not self.use_team
-        self._pause = min(_LONGEST_PAUSE, 2 * self._pause) if patient else _FIRST_PAUSE
+        self._patience = min(_PATIENCE, 2 * self._patience) if patient else 1
+        cost = self._tried * (self.shared - self.alone)  # by the best reading: others woke the members, too
+        self._pause = min(_LONGEST_PAUSE, _PAUSE * self._patience * cost)
         self._slow, self._worked = 0, 0.0
