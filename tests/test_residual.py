@@ -1,6 +1,7 @@
 """Residual: against NumPy, against PyTorch, derivatives of every nesting, names of parameters, what it refuses."""
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -22,8 +23,10 @@ from gpubp import (
     Trainer,
     gradcheck,
 )
+from gpubp.backend.cpu import CpuBackend
 from gpubp.errors import ConfigError, InputError
 from gpubp.layers import from_config, leaves
+from gpubp.training import Objective
 
 # Chains of a block of width n, by what their last layer does with dE/da: writes over it, or leaves it.
 CHAINS = {
@@ -209,3 +212,27 @@ def test_words():
 def test_bad_input_gets_one_line(make, error, message):
     with pytest.raises(error, match=f"^{message}[^\n]*$"):
         make()
+
+
+# ---- memory --------------------------------------------------------------------------------------------
+
+
+def test_all_that_a_forward_pass_allocates_is_counted(monkeypatch):
+    ops, taken = CpuBackend(plain=True), []  # whose products take no scratch
+    net = Network(
+        [Embedding(3, {1: 4}, 5), Residual([SwiGLU(7, 30), Residual([Dense(30, 30)]), Dense(30, 7)]), Dense(7, 2)],
+        device=ops,
+        seed=0,
+    )  # fmt: skip
+    new = ops._new
+    monkeypatch.setattr(ops, "_new", lambda shape, dtype: taken.append(math.prod(shape)) or new(shape, dtype))
+    net._forward(np.zeros((10, 3), np.float32))
+    assert sum(taken) == 10 * (net.numbers_of_example - 3)
+
+
+def test_what_is_wide_inside_a_block_bounds_the_rows_of_a_pass():
+    wide = 2**13
+    net = Network([Residual([Dense(2, wide), Dense(wide, 2)]), Dense(2, 1)], device="cpu", seed=0)
+    assert net._most_rows * wide <= 2**24
+    x = np.zeros((600, 2), np.float32)
+    assert Objective(net, "mse", x, x[:, :1])._rows * wide <= 2**22

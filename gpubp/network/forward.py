@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from gpubp.backend.base import Array
 from gpubp.data import Blocks, Part, validate
 from gpubp.data.blockwise import Pour, as_blocks, read_checked
 from gpubp.host_memory import lets_go
+from gpubp.layers import Layer
 from gpubp.locks import lock
 
 from .parameters import Parameters
@@ -27,14 +28,18 @@ class Forward(Parameters):
 
     def __init__(self) -> None:
         self._preparing = lock()
-        numbers = self.n_in + sum(layer.n_out for layer in self.layers)
-        self._most_rows = min(_CHUNK, _KEPT_NUMBERS // numbers)
+        self._most_rows = min(_CHUNK, _KEPT_NUMBERS // self.numbers_of_example)
         self._prepared: dict[int, Callable[[Array], Array | None] | None] = {}
 
     @property
     def rows_at_once(self) -> int:
         """Rows that are taken through the layers at once where there are more: of wide inputs fewer."""
         return max(1, min(_CHUNK, _CHUNK_BYTES // (self.n_in * self.dtype.itemsize)))
+
+    @property
+    def numbers_of_example(self) -> int:
+        """x and what `forward` allocates beside it: of gated units z too, of blocks all that is inside."""
+        return self.n_in + _outputs(self.layers)
 
     def forward(self, x: npt.ArrayLike | Blocks) -> Array:
         """The output activations (batch, n_out) for x (batch, n_in). Safe from several threads at once.
@@ -121,6 +126,12 @@ class Forward(Parameters):
         stored = self.backend.empty(x.shape, storage)
         self.backend.cast(x, stored)
         return stored
+
+
+def _outputs(layers: Sequence[Layer]) -> int:
+    return sum(
+        _outputs(layer.inner) + layer.n_out * (layer.matrices + (layer.matrices > 1)) for layer in layers
+    )
 
 
 def _never(x: Array) -> None:

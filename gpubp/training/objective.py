@@ -47,9 +47,8 @@ class Objective:
                 self._data = (*data, validate.weights(w, n, net.dtype))
             else:
                 self._data = net.check_batch(x, y, self.loss, sample_weight)
-            numbers = net.n_in + sum(layer.n_out for layer in net.layers)
             self._n = self._data[0].shape[0]
-            self._rows = max(1, min(self._n, _NUMBERS // numbers))
+            self._rows = max(1, min(self._n, _NUMBERS // net.numbers_of_example))
             self._passes: dict[int, _Pass] = {}
             self.weight = float(self._data[2].sum(dtype=np.float64))
 
