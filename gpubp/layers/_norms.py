@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,8 +26,8 @@ class _RowNorm(Layer):
         self.n_in = self.n_out = positive(n, f"{name}: n", "it is the width of the layer before")
         self.activation: Activation = find_activation(activation)
         number = real_number(eps)
-        if not 0 < number < math.inf:
-            raise InputError(f"{name}: eps: expected a number above 0; got {eps!r}")
+        if not 1e-37 <= number <= 1e37:  # of others float32 makes 0 or infinity
+            raise InputError(f"{name}: eps: expected a number from 1e-37 to 1e37; got {eps!r}")
         self.eps = number
         # Bound by the network: views of its flat buffers. A missing bias is a vector of zeros that nobody updates.
         self.gain: Array = None

@@ -161,10 +161,18 @@ def test_the_layer_behind_an_overflow_is_named():
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("eps", [0, -1e-5, np.nan, np.inf, "1", None, True, [1e-5]])
+@pytest.mark.parametrize("eps", [0, -1e-5, 1e-50, 1e39, np.nan, np.inf, "1", None, True, [1e-5]])
 def test_bad_eps_get_one_line(norm, eps):
-    with pytest.raises(InputError, match=rf"^{norm.__name__}: eps: expected a number above 0; got [^\n]*$"):
+    message = rf"^{norm.__name__}: eps: expected a number from 1e-37 to 1e37; got [^\n]*$"
+    with pytest.raises(InputError, match=message):
         norm(4, eps=eps)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("eps", [1e-37, 1e37])
+def test_the_least_and_the_largest_eps_are_numbers_of_float32(norm, eps):
+    net = Network([norm(4, eps=eps), Dense(4, 2)], device="cpu", dtype="float32", seed=0)
+    assert np.isfinite(net.forward(np.zeros((3, 4)))).all()
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, "4", None, True])
