@@ -59,9 +59,11 @@ class Embedding(Layer):
         self.E, self.dE, self.stored_E = parameters["E"], gradients["E"], stored["E"]
         most, exact = max(self.categories.values()), _EXACT[self.stored_E.dtype.name]
         if most > exact:
+            precision = ops.precision or self.stored_E.dtype.name
+            cure = "dtype 'float64'" if most > _EXACT["float32"] else "precision None or 'tf32'"
             raise ConfigError(
-                f"Embedding: expected at most {exact} categories of a column in precision {ops.precision!r}; got "
-                f"{most}; use precision None or 'tf32'"
+                f"Embedding: expected at most {exact} categories of a column in precision {precision!r}; got {most}; "
+                f"use {cure}"
             )
         others = [j for j in range(self.n_in) if j not in self.categories]
         counts = np.array([*self.categories.values()], np.int64)
@@ -129,19 +131,23 @@ class Embedding(Layer):
 def _categories(given: Any, n_in: int) -> dict[int, int]:
     """{column: count} in the order of the columns. Pairs in a list, as a configuration has them, are taken too."""
     try:
-        pairs = {**dict(given)}
+        pairs = [
+            (column, count) for column, count in (given.items() if isinstance(given, Mapping) else given)
+        ]
     except (TypeError, ValueError):
-        pairs = {}
+        pairs = []
     if not pairs:
         raise InputError(
             "Embedding: categories: expected a number of categories for some columns, {0: 12, 3: 7}; "
             f"got {given!r:.80}"
         )
-    for column in pairs:
+    for column, _ in pairs:
         if isinstance(column, bool) or not isinstance(column, (int, np.integer)) or not 0 <= column < n_in:
             raise InputError(f"Embedding: categories: expected columns from 0 to {n_in - 1}; got {column!r}")
     counted = {
-        int(column): positive(pairs[column], f"Embedding: categories of column {column}", "")
-        for column in pairs
+        int(column): positive(count, f"Embedding: categories of column {column}", "")
+        for column, count in pairs
     }
+    if len(counted) < len(pairs):
+        raise InputError(f"Embedding: categories: expected each column once; got {given!r:.80}")
     return dict(sorted(counted.items()))
