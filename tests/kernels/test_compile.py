@@ -25,11 +25,14 @@ from gpubp.kernels import (
     dense,
     dropout,
     embedding,
+    gated,
     loss_passes,
     losses,
+    norms,
     optimizers,
     penalties,
     products,
+    sums,
 )
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.compile import cpu_kernel
@@ -84,6 +87,54 @@ def dense_dropout(dtype, shape):
         (g.f, g.d_f),
         (5, 1, 30_000, 3),
     )
+
+
+def normalize(center):
+    def case(dtype, shape):
+        x, gain, bias = arrays(dtype, shape, shape[1:], shape[1:])
+        operands = (x, gain, bias, np.array([1e-3], dtype), np.zeros_like(x), np.zeros((shape[0], 2), dtype))
+        return norms.normalize, operands, (ACTIVATIONS["tanh" if center else "gelu"].f, center), ()
+
+    return case
+
+
+def normalize_delta(center):
+    def case(dtype, shape):
+        upstream, x, gain, bias = arrays(dtype, shape, shape, shape[1:], shape[1:])
+        moments = np.tile(np.array([0, 1], dtype), (shape[0], 1))
+        dgain, dbias = (np.full(shape[1], np.nan, dtype) for _ in range(2))
+        partials = np.full((2 * granule_count(shape[0]), shape[1]), np.nan, dtype)
+        operands = (upstream, x, moments, gain, bias, dgain, dbias, partials)
+        return norms.normalize_delta, operands, (ACTIVATIONS["tanh" if center else "gelu"].d_f, center), ()
+
+    return case
+
+
+def gated_forward(keep):
+    def case(dtype, shape):
+        z, b = arrays(dtype, (shape[0], 2 * shape[1]), (2 * shape[1],))
+        g = ACTIVATIONS["silu"]
+        factory, scalars = (gated.gated_keep, (g.f, g.d_f)) if keep else (gated.gated, (g.f,))
+        return factory, (z, b, np.zeros(shape, dtype)), scalars, ()
+
+    return case
+
+
+def gated_delta(dtype, shape):
+    rows, wide = shape[0], 2 * shape[1]
+    upstream, saved = arrays(dtype, shape, (rows, wide))
+    db, partials = np.full(wide, np.nan, dtype), np.full((granule_count(rows), wide), np.nan, dtype)
+    return gated.gated_delta, (upstream, saved, db, partials), (), ()
+
+
+def add(dtype, shape):
+    x, y = arrays(dtype, shape, shape)
+    return sums.add, (x, y, np.zeros_like(x)), (), ()
+
+
+def clone(dtype, shape):
+    (x,) = arrays(dtype, shape)
+    return sums.clone, (x, np.zeros_like(x)), (), ()
 
 
 def _loss(dtype, shape, y):
@@ -241,6 +292,15 @@ CASES = {
     "delta of the output": lambda *of: dense_delta(*of, ACTIVATIONS["tanh"].d_f_of_output),
     "dropout": drop,
     "bias_activation_dropout": dense_dropout,
+    "layer norm": normalize(True),
+    "RMS norm": normalize(False),
+    "layer norm, delta": normalize_delta(True),
+    "RMS norm, delta": normalize_delta(False),
+    "gated": gated_forward(False),
+    "gated_keep": gated_forward(True),
+    "gated_delta": gated_delta,
+    "add": add,
+    "clone": clone,
     "elementwise_loss": loss_elementwise,
     "softmax with labels": loss_labels,
     "softmax with probabilities": loss_probabilities,
@@ -297,10 +357,13 @@ def test_every_kernel_is_among_the_cases():
         dense,
         dropout,
         embedding,
+        gated,
         loss_passes,
+        norms,
         optimizers,
         penalties,
         products,
+        sums,
     )
     factories = {
         value

@@ -29,11 +29,11 @@ def forward(name, dtype, z, b, *, keep):
     return a, z
 
 
-def back(dtype, upstream, saved, size=1):
+def back(dtype, upstream, saved):
     """(delta, db)."""
     delta, db = saved.copy(), np.full(saved.shape[1], np.nan, dtype)
     partials = np.full((granule_count(len(saved)), saved.shape[1]), np.nan, dtype)
-    run_kernel(gated.gated_delta, dtype, (upstream.copy(), delta, db, partials), size=size)
+    run_kernel(gated.gated_delta, dtype, (upstream.copy(), delta, db, partials))
     return delta, db
 
 

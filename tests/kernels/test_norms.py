@@ -6,7 +6,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from reference import ACTIVATION, run_kernel
 
-from gpubp.backend import get_backend, threads
 from gpubp.kernels import norms
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.reductions import granule_count
@@ -19,7 +18,7 @@ EPS = 1e-3
 
 
 def reference(x, upstream, gain, bias, name, center):
-    """a, dE/dx, dE/dgain, dE/dbias by the equations of the docstring, and the slope dE/dz."""
+    """a, dE/dx, dE/dgain, dE/dbias by the equations of the docstring, and r."""
     f, d_f = ACTIVATION[name]
     x, upstream, gain, bias = (v.astype(np.float64) for v in (x, upstream, gain, bias))
     about = x - x.mean(axis=1, keepdims=True) if center else x
@@ -29,7 +28,7 @@ def reference(x, upstream, gain, bias, name, center):
     g = gain * d
     pull = g - n * (g * n).mean(axis=1, keepdims=True)
     dx = r * (pull - g.mean(axis=1, keepdims=True) if center else pull)
-    return f(gain * n + bias), dx, (d * n).sum(axis=0), d.sum(axis=0), d, r
+    return f(gain * n + bias), dx, (d * n).sum(axis=0), d.sum(axis=0), r
 
 
 def both_ways(x, upstream, gain, bias, name, center, dtype):
@@ -60,7 +59,7 @@ def drawn(shape, dtype, seed):
 def test_both_ways_over_shapes(center, name, dtype, shape, seed):
     given_ = drawn(shape, dtype, seed)
     a, dx, dgain, dbias = both_ways(*given_, name, center, dtype)
-    right, right_dx, right_dgain, right_dbias, d, r = reference(*given_, name, center)
+    right, right_dx, right_dgain, right_dbias, r = reference(*given_, name, center)
     eps, n = float(np.finfo(dtype).eps), shape[1]
     # n errs by some roundings of |x| r, which a mean far from 0 makes larger than n itself
     size = 1 + (np.abs(given_[0]) * r).max(axis=1, keepdims=True, initial=0)
@@ -75,7 +74,6 @@ def test_both_ways_over_shapes(center, name, dtype, shape, seed):
         assert (np.abs(dbias - right_dbias) <= columns).all()
     else:
         assert np.isnan(dbias).all()  # left alone
-    assert np.isfinite(d).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -105,17 +103,3 @@ def test_a_row_of_equal_numbers_becomes_the_bias(dtype):
     a, dx, _, _ = both_ways(x, upstream, gain, bias, "identity", True, dtype)
     np.testing.assert_allclose(a, np.broadcast_to(bias, a.shape), atol=1e-6)
     assert np.isfinite(dx).all()
-
-
-@pytest.mark.parametrize("center", [True, False])
-def test_one_member_and_two_give_the_same_bits(monkeypatch, center):
-    ops, g = get_backend("cpu"), ACTIVATIONS["tanh"]
-    found = []
-    for size in (1, 2):
-        monkeypatch.setattr(threads, "_threads", size)
-        x, upstream, gain, bias = drawn((333, 45), np.float32, 2)
-        dgain, dbias = np.zeros_like(gain), np.zeros_like(bias)
-        a, moments = ops.normalize(x, gain, bias, np.array([EPS], np.float32), g, center=center)
-        dx = ops.normalize_delta(upstream, x, moments, gain, bias, g, dgain, dbias, center=center)
-        found.append([v.tobytes() for v in (a, moments, dx, dgain, dbias)])
-    assert found[0] == found[1]
