@@ -1,17 +1,27 @@
 """Embedding in a network: against PyTorch and central differences; every way that a step is made; what it refuses."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from reference import host
 
 import gpubp
-from gpubp import Adam, Dense, Dropout, Embedding, Network, Trainer
+from gpubp import Adam, Dense, Dropout, Embedding, LayerNorm, Network, Residual, SwiGLU, Trainer
+from gpubp.backend import threads
 from gpubp.errors import ConfigError, InputError
 from gpubp.layers import from_config
+from gpubp.training.step import Step
 
 CATEGORIES, SIZE, N_IN = {1: 5, 3: 12}, 4, 5
+WIDTH = 3 + 2 * SIZE
+BEHIND = {
+    "plain": (),
+    "dropout": (Dropout(0.3),),
+    "norm": (LayerNorm(WIDTH, "tanh"),),
+    "block": (Residual([Dense(WIDTH, WIDTH, "tanh")]),),
+}
 
 
 def data(n=40, seed=0):
@@ -33,12 +43,18 @@ def trainer_of(*more, device="cpu", **options):
     return Trainer(network(*more, device=device), "softmax_cross_entropy", Adam(0.02), seed=3, **options)
 
 
+@pytest.mark.parametrize(
+    "more", [(), (LayerNorm(WIDTH, "tanh"),), (Residual([SwiGLU(WIDTH, WIDTH)]),)], ids=["plain", "norm", "block"]
+)  # fmt: skip
 @pytest.mark.parametrize("activation", ["tanh", "gelu"])
-def test_gradients_are_those_of_central_differences(activation):
+def test_gradients_are_those_of_central_differences(activation, more):
     x, y = data(9)
-    result = gpubp.gradcheck(network(activation=activation), x, y, loss="softmax_cross_entropy")
+    result = gpubp.gradcheck(network(*more, activation=activation), x, y, loss="softmax_cross_entropy")
     assert result.passed, result
-    assert {"0.E", "1.W", "x"} <= set(result.tensors)
+    assert {"0.E", f"{1 + len(more)}.W", "x"} <= set(result.tensors)
+
+
+def test_gradients_of_categories_alone():
     only = Network([Embedding(2, {0: 3, 1: 4}, 2), Dense(4, 2)], dtype="float64", device="cpu", seed=0)
     result = gpubp.gradcheck(only, np.array([[0, 3], [2, 0.0]]), np.ones((2, 2)), loss="mse")
     assert result.passed, result
@@ -80,7 +96,27 @@ def test_as_pytorch_trains(torch):
         )
 
 
-@pytest.mark.parametrize("more", [(), (Dropout(0.3),)], ids=["plain", "dropout"])
+@pytest.mark.parametrize("more", BEHIND.values(), ids=BEHIND)
+def test_captured_is_eager_at_one_thread_and_two(monkeypatch, more):
+    x, y = data(64)
+    found = []
+    for size, replayed in ((1, True), (1, False), (2, True), (2, False)):
+        monkeypatch.setattr(threads, "_threads", size)
+        trainer = trainer_of(*more)
+        step = Step(trainer, 64, labels=True)
+        step.fill(*trainer.net.check_batch(x, y, trainer.loss))
+        step.run(1)
+        if replayed:
+            step.recording.table()
+            assert step.recording._walk(9, size) == 9
+        else:
+            for _ in range(9):
+                step._once()
+        found.append(trainer.net.flat.tobytes())
+    assert found == found[:1] * 4
+
+
+@pytest.mark.parametrize("more", BEHIND.values(), ids=BEHIND)
 def test_replayed_steps_are_those_made_one_by_one(more, device):
     x, y = data(48)
     fitted, stepped = trainer_of(*more, device=device), trainer_of(*more, device=device)
@@ -157,6 +193,7 @@ def test_a_number_that_is_no_category(bad):
         (lambda: Embedding(5, {5: 3}), "expected columns from 0 to 4; got 5"),
         (lambda: Embedding(5, {-1: 3}), "expected columns from 0 to 4; got -1"),
         (lambda: Embedding(5, {"a": 3}), "expected columns from 0 to 4; got 'a'"),
+        (lambda: Embedding(5, [[1, 3], [2, 4], [1, 5]]), r"expected each column once; got \[\[1, 3\]"),
         (lambda: Embedding(5, {1: 0}), "categories of column 1: expected an integer of at least 1; got 0"),
         (lambda: Embedding(5, {1: 3}, size=0), "size: expected an integer of at least 1; got 0"),
         (
@@ -174,16 +211,15 @@ def test_what_it_refuses(make, message):
         make()
 
 
-def test_storage_that_cannot_hold_the_numbers():
-    layer = Embedding(2, {0: 300}, 1)
-
-    class Stored:
-        dtype = np.dtype(np.uint16)
-
-    class Ops:
-        precision = "bfloat16"
-
-    with pytest.raises(
-        ConfigError, match="at most 256 categories of a column in precision 'bfloat16'; got 300"
-    ):
-        layer.bind(Ops(), {"E": None}, {"E": None}, {"E": Stored()})
+@pytest.mark.parametrize(
+    ("storage", "precision", "count", "message"),
+    [
+        ("uint16", "bfloat16", 300, "256 categories of a column in precision 'bfloat16'; got 300; use precision None"),
+        ("float32", None, 2**24 + 1, "in precision 'float32'; got 16777217; use dtype 'float64'"),
+        ("float16", "float16", 2**24 + 1, "in precision 'float16'; got 16777217; use dtype 'float64'"),
+    ],
+)  # fmt: skip
+def test_storage_that_cannot_hold_the_numbers(storage, precision, count, message):
+    ops, stored = SimpleNamespace(precision=precision), SimpleNamespace(dtype=np.dtype(storage))
+    with pytest.raises(ConfigError, match=message):
+        Embedding(2, {0: count}, 1).bind(ops, {"E": None}, {"E": None}, {"E": stored})

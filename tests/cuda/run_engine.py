@@ -449,6 +449,27 @@ def test_embeddings_train_as_on_the_cpu(dtype, precision, bound):
 
 
 @pytest.mark.parametrize(("dtype", "precision", "bound"), PRECISIONS)
+def test_categories_alone_train_as_on_the_cpu(dtype, precision, bound):
+    """No column is passed on; a norm and a block stand behind the tables."""
+    _, y, w = data()
+    x = np.stack([np.arange(len(y)) % 5, np.arange(len(y)) % 3], axis=1)
+    layers = [
+        Embedding(2, {0: 5, 1: 3}, 4),
+        LayerNorm(8, "tanh"),
+        Residual([Dense(8, 8, "tanh")]),
+        Dense(8, 3),
+    ]
+    trainers = []
+    for device, kind, products in ((CUDA, dtype, precision), ("cpu", "float64", None)):
+        net = Network(layers, device=device, dtype=kind, precision=products, seed=2)
+        trainers.append(Trainer(net, "mse", SGD(0.1), seed=3))
+        trainers[-1].fit(x, y, epochs=2, batch_size=8, sample_weight=w)
+    found, expected = trainers
+    close(host(found.net, found.net.flat), expected.net.flat, max(bound, 1e-11))
+    close(host(found.net, found.net.forward(x)), expected.net.forward(x), max(3 * bound, 1e-11))
+
+
+@pytest.mark.parametrize(("dtype", "precision", "bound"), PRECISIONS)
 @pytest.mark.parametrize("backend", [CUDA, BRANCHED], ids=["plain", "branched"])
 def test_gated_units_and_blocks_train_alike(backend, dtype, precision, bound):
     """Wide and odd widths; a block first, whose dE/dx is of the dtype of the parameters."""
