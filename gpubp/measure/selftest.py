@@ -10,6 +10,7 @@ from gpubp.errors import ConfigError
 from . import (
     block_checks,
     elementwise_checks,
+    embedding_checks,
     epilogue_checks,
     group_checks,
     loss_checks,
@@ -32,6 +33,7 @@ _ALL = (
     elementwise_checks,
     norm_checks,
     block_checks,
+    embedding_checks,
     loss_checks,
     update_checks,
     group_checks,

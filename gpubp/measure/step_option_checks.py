@@ -1,4 +1,4 @@
-"""Checks of what a training step is asked for beside the usual: dropout, gradients clipped and accumulated."""
+"""Checks of what a training step is asked for beside the usual: dropout, clipping, micro-batches, limits, smoothing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from gpubp.kernels.loss_scale import NO_SCALING
 from gpubp.kernels.losses import LOSS, LOSS_SUM, STATS, WEIGHT
 from gpubp.kernels.optimizers import GRADIENT_FACTOR
 from gpubp.kernels.philox import low, philox
+from gpubp.kernels.replay import GRADIENT_NOT_FINITE, STOPPED
 
-from .checking import Check, Host, Subject, Timed, grid, on_each, worst
+from .checking import Check, Host, Subject, Timed, from_storage, grid, on_each, to_storage, worst
 
 _SHAPES = ((1, 1), (3, 257), (128, 512), (1031, 515))
 _FLAT = ((0,), (1,), (1023,), (20_001,), (200_003,))
@@ -22,11 +23,13 @@ _SCALE = 16.0  # of float16's gradients, here: a power of two, so that it rounds
 
 
 def checks(subject: Subject) -> Iterator[Check | None]:
-    """Dropout alone and behind an activation; clipping by both; the mean over micro-batches."""
+    """Dropout alone and behind an activation; clipping by both; micro-batches; max-norm; smoothed targets."""
     yield _dropout(subject)
     yield _bias_activation_dropout(subject)
     yield _clip(subject)
     yield _accumulate(subject)
+    yield _max_norm(subject)
+    yield _smooth(subject)
 
 
 def masks(shape: tuple[int, ...], drop: Drop, step: int) -> Host:
@@ -138,3 +141,50 @@ def _accumulate(subject: Subject) -> Check | None:
 
     bound, square = 32 * subject.real_unit, (subject.large * subject.large,)
     return subject.check("mean over micro-batches", _FLAT, error, bound, timed, square)
+
+
+def _max_norm(subject: Subject) -> Check | None:
+    """W[:, j] min(1, c / |W[:, j]|), relative to W; shorter columns keep every bit, and after a stop all do.
+
+    Not timed: a second launch has nothing to shorten.
+    """
+    ops = subject.ops
+
+    def error(shape: tuple[int, ...], rng: np.random.Generator) -> float:
+        W, exact = subject.real(rng.standard_normal(shape) * rng.uniform(0.5, 2, shape[1]))
+        stored = None if subject.storage == subject.dtype else subject.stored(exact)[0]
+        norms, state = np.linalg.norm(exact, axis=0), subject.state()
+        c = 0.9 * float(np.median(norms))
+        limit, found = ops.to_device(np.array([c])), 0.0
+        for stopped, factors in ((GRADIENT_NOT_FINITE, np.ones(1)), (0, np.minimum(1, c / norms))):
+            ops.write(state.counters[STOPPED : STOPPED + 1], [stopped])
+            ops.max_norm(W, limit, state, stored)
+            size = np.where(factors < 1, np.abs(exact), 0.0)
+            found = max(found, worst(subject.exact(W), exact * factors, size))
+            if stored is not None:  # the copy is the parameter, rounded: no error beside that at all
+                copied = from_storage(to_storage(subject.exact(W), subject.storage))
+                found = max(found, 0.0 if worst(subject.exact(stored), copied, 0.0) == 0 else np.inf)
+        return found
+
+    return subject.check("max-norm", _SHAPES, error, 64 * subject.real_unit)
+
+
+def _smooth(subject: Subject) -> Check | None:
+    """on y + off for rows y, and for class numbers, which are rows of 0 and 1."""
+    ops, on, off = subject.ops, 0.9, 0.01
+    rates = ops.to_device(np.array([on, off]))
+
+    def error(shape: tuple[int, ...], rng: np.random.Generator) -> float:
+        (y, exact), classes = subject.real(rng.standard_normal(shape)), rng.integers(0, shape[1], shape[0])
+        found, out = 0.0, ops.empty(shape, subject.dtype)
+        for given, want in ((y, exact), (ops.to_device(classes), np.eye(shape[1])[classes])):
+            ops.smooth(given, out, rates)
+            found = max(found, worst(subject.exact(out), on * want + off, 1 + np.abs(want)))
+        return found
+
+    def timed(shape: tuple[int, ...]) -> Timed:
+        y, out = (subject.operand(shape, subject.dtype) for _ in range(2))
+        return Timed(lambda: ops.smooth(y, out, rates))
+
+    square = subject.large, subject.large
+    return subject.check("smoothed targets", _SHAPES, error, 4 * subject.real_unit, timed, square)

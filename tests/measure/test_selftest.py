@@ -10,13 +10,14 @@ import pytest
 from gpubp.backend import get_backend
 from gpubp.backend.cpu import CpuBackend
 from gpubp.cli import main
+from gpubp.kernels.replay import STOPPED
 from gpubp.measure import Check, selftest
 from gpubp.measure.checking import from_storage, to_storage, worst
 from gpubp.measure.selftest import subjects
 
 SOME = (
     "relu float32", "half_sse float64", "adam float32", "product", "replay", "gather", "finite", "stops", "dropout",
-    "clip", "focal", "average", "norm delta", "groups", "muon",
+    "clip", "focal", "average", "norm delta", "groups", "muon", "embed", "max-norm", "smoothed",
 )  # fmt: skip
 
 
@@ -81,6 +82,25 @@ class Wrong(CpuBackend):
     def all_finite(self, array):
         return bool(np.isfinite(array.sum()))
 
+    def embed(self, x, table, passed, plan):
+        a = super().embed(x, table, passed, plan)
+        if a.size > 100:
+            a[-1, -1] = table[0, 0]
+        return a
+
+    def embedding_gradient(self, x, delta, gradient, plan):
+        super().embedding_gradient(x, delta, gradient, plan)
+        gradient[-1] *= 1 + 1e-4
+
+    def max_norm(self, W, limit, state, stored=None):
+        if state.counters[STOPPED] == 0:
+            W[:, 0] *= 1 - 1e-4
+        super().max_norm(W, limit, state, stored)
+
+    def smooth(self, y, out, rates):
+        super().smooth(y, out, rates)
+        out[0] += 1e-4
+
     def loss_delta(self, loss, g, z, b, y, w, db, state):
         delta = super().loss_delta(loss, g, z, b, y, w, db, state)
         state.stats[0] *= 1 + 1e-4
@@ -99,6 +119,10 @@ class Wrong(CpuBackend):
         "mse float32",
         "dropout float32",
         "clip value + norm float32",
+        "embed float32",
+        "embedding gradient float32",
+        "max-norm float32",
+        "smoothed targets float32",
     ],
 )
 def test_a_wrong_device_fails(name):
