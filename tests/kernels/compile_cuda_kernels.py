@@ -218,7 +218,7 @@ def kernels_of_real(real: Any) -> Iterator[Kernel]:
 def constraint_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
     copies = [None] if storage == float64 else [None, storage] if storage != float32 else [None]
     for copy in copies:
-        for width in widths(real)[form == "one" :]:
+        for width in widths(real, copy or real)[form == "one" :]:
             arguments = (real[:, ::1], float64[::1], int64[::1], (copy or real)[:, ::1])
             yield constraints.max_norm, (real, copy), (width,), arguments
 
