@@ -9,7 +9,7 @@ from reference import ACTIVATION
 import gpubp
 from gpubp import GEGLU, Adam, Dense, Dropout, GatedDense, Network, SwiGLU, Trainer, gradcheck
 from gpubp.errors import ConfigError, InputError
-from gpubp.layers import from_config
+from gpubp.layers import GATES, from_config, from_widths
 
 widths = st.integers(1, 12)
 
@@ -165,3 +165,11 @@ def test_names_and_shapes():
 def test_bad_input_gets_one_line(make, error, message):
     with pytest.raises(error, match=f"^{message}[^\n]*$"):
         make()
+
+
+@pytest.mark.parametrize("gated", GATES)
+def test_units_between_widths_do_not_grow_from_layer_to_layer(gated):
+    *hidden, _ = from_widths([64, 64, 64, 64, 10], "relu", "identity", gated=gated)
+    net = Network([*hidden, Dense(64, 64)], dtype="float64", device="cpu", seed=0)
+    net.load_parameters({**net.parameters(), "3.W": np.eye(64)})
+    assert 0.01 < net.forward(np.random.default_rng(0).standard_normal((200, 64))).std() < 1

@@ -128,11 +128,27 @@ def _train(parser: argparse.ArgumentParser) -> None:
 def _model(add: Add) -> None:
     add("--hidden", type=widths, help="widths of the hidden layers such as 512,512, or none (512,256)")
     add("--activation", type=activation, help=f"{ACTIVATIONS}, or {OWN} (relu)")
-    add("--norm", metavar="KIND", help="layer or rms: brings what each hidden layer gives to one size (none)")
+    _blocks(add)
     add("--loss", type=loss, help=f"{LOSSES}, or {OWN} (softmax_cross_entropy for classes, mse for numbers)")
     add("--dtype", help="float32 or float64 (float32)")
     add("--precision", help="of the products: that of --dtype; tf32, bfloat16, float16 on a GPU")
     _device(add)
+
+
+def _blocks(add: Add) -> None:
+    """What hidden layers have in the place of the activation, and beside it."""
+    add(
+        "--gated",
+        metavar="KIND",
+        help="swiglu or geglu: hidden layers are gated units, without --activation (none)",
+    )
+    add("--norm", metavar="KIND", help="layer or rms: brings what each hidden layer gives to one size (none)")
+    add(
+        "--residual",
+        action="store_true",
+        default=None,
+        help="add what a hidden layer takes to what it gives, where both are as wide; norm and activation come first",
+    )
 
 
 def _device(add: Add) -> None:
@@ -219,7 +235,7 @@ def _gradcheck(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--hidden", type=widths, help="widths of the hidden layers (8,8)")
     add("--activation", type=activation, help=f"{ACTIVATIONS}, or {OWN} (tanh)")
-    add("--norm", metavar="KIND", help="layer or rms: brings what each hidden layer gives to one size (none)")
+    _blocks(add)
     add("--loss", type=loss, help=f"{LOSSES}, or {OWN} (softmax_cross_entropy)")
     add("--batch-size", type=count, help="examples (8)")
     add("--seed", type=seed, help="of weights and examples (0)")
@@ -232,7 +248,7 @@ def _explain(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--layers", type=widths, help="widths from input to output (784,512,512,10)")
     add("--activation", type=activation, help=f"{ACTIVATIONS}, or {OWN} (relu)")
-    add("--norm", metavar="KIND", help="layer or rms: brings what each hidden layer gives to one size (none)")
+    _blocks(add)
     add("--loss", type=loss, help=f"{LOSSES}, or {OWN} (softmax_cross_entropy)")
     add("--optimizer", help=f"{OPTIMIZERS} (adam)")
     add("--batch-size", type=count, help="examples per step (128)")
@@ -265,10 +281,14 @@ def _bench(parser: argparse.ArgumentParser) -> None:
 def _warmup(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
-        "--all", action="store_true", help="every activation, loss and optimizer, beside those that are named"
+        "--all",
+        action="store_true",
+        help="every activation, loss, optimizer and kind of layer, beside those that are named",
     )
     add("--hidden", type=widths, help="widths of the hidden layers such as 512,512, or none (512,256)")
     add("--activation", help=f"{ACTIVATIONS} (relu)")
+    _blocks(add)
+    add("--embed", action="store_true", help="columns whose numbers are learned come first")
     add("--loss", help=f"{LOSSES} (softmax_cross_entropy, mse)")
     add("--optimizer", help=f"{OPTIMIZERS} (adam)")
     add("--dtype", help="float32 or float64 (float32)")

@@ -13,7 +13,8 @@ import numpy as np
 from gpubp.checks import in_memory
 from gpubp.errors import ConfigError
 
-from .functions import activation_of, loss_of, shown
+from .functions import loss_of, shown
+from .network import layers_of
 from .show import as_options, counted, input_lines, network_line, number
 
 
@@ -121,7 +122,7 @@ def gradcheck(arguments: argparse.Namespace) -> int:
     seed = arguments.seed or 0
     rows = arguments.batch_size or 8
     if arguments.run:
-        _refuse(arguments, "hidden", "activation", "loss")
+        _refuse(arguments, "hidden", "activation", "gated", "norm", "residual", "loss")
         if not arguments.data:
             raise ConfigError("gradcheck: expected RUN DATA, or neither; got a run only; name its data too")
         net, x, y, loss = _of_run(arguments, rows)
@@ -153,11 +154,10 @@ def _random_problem(arguments: argparse.Namespace, rows: int, seed: int) -> tupl
 
     loss = loss_of(arguments.loss or "softmax_cross_entropy")
     hidden = [8, 8] if arguments.hidden is None else arguments.hidden
-    activation = activation_of(arguments.activation or "tanh")
     device = arguments.device or "auto"
     widths = [5, *hidden, 3]
     with in_memory(widths, "--hidden"):
-        net = Network(widths, activation, device=device, dtype="float64", seed=seed)
+        net = Network(layers_of(widths, vars(arguments), "tanh"), device=device, dtype="float64", seed=seed)
     rng = np.random.default_rng(seed)
     for name, view in net.parameters().items():
         if name.endswith(".b"):  # at 0, an example that no unit takes would put the next layer on relu's kink
@@ -178,7 +178,18 @@ def explain(arguments: argparse.Namespace) -> int:
     if arguments.run:
         from .run import load_run
 
-        _refuse(arguments, "layers", "activation", "loss", "optimizer", "dtype", "precision")
+        _refuse(
+            arguments,
+            "layers",
+            "activation",
+            "gated",
+            "norm",
+            "residual",
+            "loss",
+            "optimizer",
+            "dtype",
+            "precision",
+        )
         _, trainer, run = load_run(arguments.run, arguments.device)
         batch = arguments.batch_size or run.options["batch_size"]
     else:
@@ -195,8 +206,7 @@ def _trainer(arguments: argparse.Namespace) -> Any:
     widths = arguments.layers or [784, 512, 512, 10]
     with in_memory(widths, "--layers"):
         net = Network(
-            widths,
-            activation_of(arguments.activation or "relu"),
+            layers_of(widths, vars(arguments), "relu", example="--layers 784,512,512,10"),
             device=arguments.device or "auto",
             dtype=arguments.dtype or "float32",
             precision=arguments.precision,

@@ -42,15 +42,16 @@ FREE_ON_RESUME = ("device", "data_dir", "epochs", "on_nan")  # `epochs` may only
 OPTIONS = (
     *DEFAULTS, "loss", "lr", "epochs", "batch_size", "early_stopping", "seed", "precision", "task", "target",
     "categorical", "ordinal", "embed", "embedding_size", "drop", "bins", "stream", "data_dir",
-    "clip_norm", "clip_value", "dropout", "label_smoothing", "max_norm", "norm", "ema", "accumulate", "group",
+    "clip_norm", "clip_value", "dropout", "label_smoothing", "max_norm", "norm", "gated", "residual", "ema",
+    "accumulate", "group",
 )  # fmt: skip
 
 
 def new_options(arguments: argparse.Namespace, data: Dataset) -> Options:
     """What was given, and defaults that fit the data; epochs and batch size follow from `fit_to` later."""
     options = {name: getattr(arguments, name) for name in OPTIONS}
-    for name, value in DEFAULTS.items():
-        if options[name] is None:
+    for name, value in DEFAULTS.items():  # a gated unit has no activation beside its gate
+        if options[name] is None and not (name == "activation" and options["gated"] is not None):
             options[name] = value
     if arguments.val is None:
         options["val"] = min(options["val"], MOST_ROWS_TO_VALIDATE / len(data))

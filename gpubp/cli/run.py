@@ -35,6 +35,8 @@ Array = npt.NDArray[Any]
 _JSON = "run.json"
 # Losses of a difference: their targets are standardized.
 _RESCALED = ("half_sse", "sse", "mse", "mae", "huber")
+# Options that a run may be older than.
+_NEWER = ("accumulate", "embed", "embedding_size", "norm", "group", "gated", "residual")
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ def _from_tensors(tensors: dict[str, Array]) -> Run:
         plain[name] = None if plain[name] is None else tuple(plain[name])
     if plain["task"] not in TASKS or (plain["classes"] is not None) != (plain["task"] == "classification"):
         raise ValueError(f"task {plain['task']!r}")
-    plain["options"].setdefault("accumulate", None)  # of a run that is older than this option
+    plain["options"] = dict.fromkeys(_NEWER) | plain["options"]
     if set(plain["options"]) != set(OPTIONS):
         raise ValueError(f"options {sorted(plain['options'])}")
     groups = {

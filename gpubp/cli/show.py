@@ -52,21 +52,27 @@ def network_line(net: Network) -> str:
     widths = "-".join(str(n) for n in (net.n_in, *(layer.n_out for layer in wide)))
     parts = [layer for layer in leaves(net.layers[:-1]).values() if not isinstance(layer, Embedding)]
     embedded = ["Embedding"] if any(isinstance(layer, Embedding) for layer in net.layers) else []
-    norms = dict.fromkeys(type(layer).__name__ for layer in parts if not isinstance(layer, Product))
-    # The outputs of a Dense layer before a norm drop nothing: what counts is behind the norm.
-    hidden = [layer for layer in parts if not (norms and isinstance(layer, Dense))]
-    names = [*embedded, *norms, *dict.fromkeys(map(_nonlinearity, hidden))] or ["linear"]
+    norms = dict.fromkeys(type(layer).__name__ for layer in parts if _is_norm(layer))
+    functions = dict.fromkeys(map(_nonlinearity, parts))
+    if len(functions) > 1:
+        functions.pop("identity", None)  # of what stands before a norm, a gate or an activation, or behind it
+    names = [*embedded, *norms, *functions] or ["linear"]
     blocks = ["residual"] if any(layer.inner for layer in net.layers) else []
+    # What an Embedding gives, and a layer before its norm, is never dropped: what counts is behind them.
     rates = [
         rate
-        for rate, layer in zip(net.rates[1:], net.layers[:-1], strict=True)
-        if not (norms and isinstance(layer, Dense))
+        for rate, layer, above in zip(net.rates[1:], net.layers[:-1], net.layers[1:], strict=True)
+        if not (_is_norm(above) or isinstance(layer, Embedding))
     ]
     dropped = [f"dropout {','.join(f'{rate:g}' for rate in rates)}"] if any(net.rates) else []
     limits = [layer.max_norm for layer in dense if layer.max_norm is not None]
     limited = [f"max-norm {','.join(f'{limit:g}' for limit in dict.fromkeys(limits))}"] if limits else []
     what = ", ".join([*names, *blocks, *dropped, *limited])
     return f"network   {widths}, {what}, {counted(net.n_parameters, 'parameter')}, {net.dtype.name}"
+
+
+def _is_norm(layer: Layer) -> bool:
+    return not (layer.inner or isinstance(layer, Product | Embedding))
 
 
 def _nonlinearity(layer: Layer) -> str:

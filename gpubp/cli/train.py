@@ -13,7 +13,7 @@ import numpy as np
 from gpubp.checks import in_memory
 from gpubp.data import Dataset, load, split
 from gpubp.errors import ConfigError, DataError, InputError, NumericalError
-from gpubp.layers import Embedding, from_widths, with_dropout
+from gpubp.layers import Embedding
 from gpubp.network import Network
 from gpubp.optimizers import optimizer
 from gpubp.storage import checkpoint_path, held_run, new_run_directory, next_run_directory
@@ -22,9 +22,11 @@ from gpubp.training.policy import checked_policy
 
 from .compiling import told
 from .fingerprint import check_same_data
-from .functions import activation_of, loss_of
+from .functions import loss_of
 from .job import Job, Parts
+from .network import layers_of
 from .options import (
+    DEFAULTS,
     Options,
     check_divided,
     check_watched,
@@ -182,11 +184,8 @@ def _trainer(run: Run, options: Options) -> Trainer:
     )
     widths = [first[0].n_out if first else run.inputs.width, *options["hidden"], run.n_outputs]
     with in_memory(widths, "--hidden"):
-        dense = from_widths(
-            widths, activation_of(options["activation"]), "identity", max_norm=options["max_norm"]
-        )
         net = Network(
-            [*first, *with_dropout(dense, dropout_rates(options), options["norm"])],
+            [*first, *layers_of(widths, options, DEFAULTS["activation"], dropout_rates(options))],
             device=options["device"],
             dtype=options["dtype"],
             precision=options["precision"],

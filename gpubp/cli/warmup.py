@@ -8,6 +8,7 @@ import time
 
 from gpubp.checks import in_memory
 
+from .network import layers_of
 from .options import DEFAULTS
 from .show import counted
 
@@ -22,6 +23,7 @@ def warmup(arguments: argparse.Namespace) -> int:
         print(f"{kernel.seconds:>8.2f} s  {kernel.name}", flush=True)
 
     hidden = DEFAULTS["hidden"] if arguments.hidden is None else arguments.hidden
+    layers_of([N_IN, *hidden, N_OUT], vars(arguments), DEFAULTS["activation"])  # refuses what train does
     runs = wanted(
         hidden,
         arguments.activation,
@@ -29,6 +31,10 @@ def warmup(arguments: argparse.Namespace) -> int:
         arguments.optimizer,
         arguments.dtype or "float32",
         everything=arguments.all,
+        norm=arguments.norm,
+        gated=arguments.gated,
+        residual=bool(arguments.residual),
+        embed=arguments.embed,
     )
     start, compiling = time.perf_counter(), Compiling(ended=ended)
     for ops in backends(arguments.device or "auto"):

@@ -7,11 +7,12 @@ from ._dropout import Dropout
 from ._embedding import Embedding
 from ._gated import GEGLU, GatedDense, SwiGLU
 from ._norms import LayerNorm, RMSNorm
-from ._order import NORMS, Given, from_config, from_widths, in_order, with_dropout
+from ._order import GATES, NORMS, Given, from_config, from_widths, in_order, with_dropout
 from ._product import Product
 from ._residual import Residual
 
 __all__ = [
+    "GATES",
     "GEGLU",
     "NORMS",
     "Dense",

@@ -9,14 +9,15 @@ from typing import Any
 
 from gpubp.custom import activation_from_config
 from gpubp.errors import ConfigError, InputError, unknown_name
-from gpubp.kernels.activations import Activation
+from gpubp.kernels.activations import ACTIVATIONS, Activation
 
 from ._base import Layer
 from ._dense import Dense
 from ._dropout import Dropout
 from ._embedding import Embedding
-from ._gated import GatedDense
+from ._gated import GEGLU, GatedDense, SwiGLU
 from ._norms import LayerNorm, RMSNorm
+from ._product import Product
 from ._residual import Residual
 
 Given = Layer | Dropout  # what a network is given
@@ -56,45 +57,73 @@ def from_config(config: dict[str, Any]) -> Given:
         raise ConfigError(f"layer: expected {', '.join(names)}; got {config!r}") from error
 
 
+GATES: dict[str, Callable[..., GatedDense]] = {"swiglu": SwiGLU, "geglu": GEGLU}
+# The He initializer fits a gate alone: with it what three such layers of 64 give has a deviation of 17, with this 0.06.
+_OF_GATED = "lecun_normal"
+
+
 def from_widths(
     widths: list[Any],
     activation: str | Activation,
     output: str | Activation,
     *,
     max_norm: float | None = None,
-) -> list[Dense]:
-    """Dense layers between these widths: hidden ones with `activation` and `max_norm`, the last one with `output`."""
+    gated: str | None = None,
+) -> list[Product]:
+    """Dense layers between these widths: hidden ones with `activation` and `max_norm`, the last one with `output`.
+
+    With `gated`, "swiglu" or "geglu", hidden ones are gated units so called, which have neither. ConfigError for other
+    names.
+    """
     if len(widths) < 2:
         raise InputError(f"layers: expected at least two widths, inputs and outputs; got {widths!r}")
-    names = [activation] * (len(widths) - 2) + [output]
-    limits = [max_norm] * (len(widths) - 2) + [None]
-    pairs = zip(widths[:-1], widths[1:], names, limits, strict=True)
-    return [Dense(n_in, n_out, g, max_norm=limit) for n_in, n_out, g, limit in pairs]
+    if gated is not None and gated not in GATES:
+        raise unknown_name("gated unit", gated, GATES)
+    *pairs, last = itertools.pairwise(widths)
+    hidden: list[Product] = [
+        GATES[gated](*pair, initial=_OF_GATED) if gated else Dense(*pair, activation, max_norm=max_norm)
+        for pair in pairs
+    ]
+    return [*hidden, Dense(*last, output)]
 
 
 NORMS: dict[str, Callable[[int, Activation], Layer]] = {"layer": LayerNorm, "rms": RMSNorm}
 
 
-def with_norms(layers: Sequence[Dense], norm: str | None) -> list[list[Layer]]:
-    """Each of these layers; a hidden one has its activation behind the norm so called. ConfigError for other names."""
-    if norm is None:
-        return [[layer] for layer in layers]
-    if norm not in NORMS:
+def _normed(layer: Product, norm: str) -> list[Layer]:
+    """The layer and the norm so called, which takes over its activation; a gate is not one, and stays."""
+    if not isinstance(layer, Dense):
+        return [layer, NORMS[norm](layer.n_out, ACTIVATIONS["identity"])]
+    plain = Dense(layer.n_in, layer.n_out, initial=layer.initial, max_norm=layer.max_norm)
+    return [plain, NORMS[norm](layer.n_out, layer.activation)]
+
+
+def with_blocks(layers: Sequence[Product], norm: str | None, *, residual: bool) -> list[list[Layer]]:
+    """What stands for each of these layers: of a hidden one the layer and the norm so called, where there is one.
+
+    With `residual`, a hidden layer that gives as many numbers as it takes stands in a Residual, the norm and with it
+    the activation before its product (He et al. 2016, arXiv:1603.05027, "full pre-activation"). ConfigError for an
+    unknown norm.
+    """
+    if norm is not None and norm not in NORMS:
         raise unknown_name("norm", norm, NORMS)
     found: list[list[Layer]] = []
     for layer in layers[:-1]:
-        plain = Dense(layer.n_in, layer.n_out, initial=layer.initial, max_norm=layer.max_norm)
-        found.append([plain, NORMS[norm](layer.n_out, layer.activation)])
+        parts: list[Layer] = _normed(layer, norm) if norm else [layer]
+        block = residual and layer.n_in == layer.n_out
+        found.append([Residual(parts[::-1])] if block else parts)
     return [*found, [layers[-1]]]
 
 
-def with_dropout(layers: Sequence[Dense], rates: Sequence[float], norm: str | None = None) -> list[Given]:
+def with_dropout(
+    layers: Sequence[Product], rates: Sequence[float], norm: str | None = None, *, residual: bool = False
+) -> list[Given]:
     """These layers, with Dropout behind each hidden one; `rates` has one for each, and 0 stands for none.
 
-    With `norm`, "layer" or "rms", that norm stands between a hidden layer and its activation.
+    `norm` and `residual` put norms and blocks among them; see `with_blocks`. Dropout stands behind those.
     """
     found: list[Given] = []
-    for block, rate in zip(with_norms(layers, norm), [*rates, 0.0], strict=True):
+    for block, rate in zip(with_blocks(layers, norm, residual=residual), [*rates, 0.0], strict=True):
         found += [*block, Dropout(rate)] if rate else block
     return found
 

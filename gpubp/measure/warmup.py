@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from gpubp.backend import Backend
 from gpubp.kernels import dense
 from gpubp.kernels.activations import ACTIVATIONS
+from gpubp.layers import GATES, NORMS, Embedding, Given, from_widths, with_dropout
 from gpubp.losses import LOSSES
 from gpubp.network import Network
 from gpubp.optimizers import OPTIMIZERS, Muon
@@ -18,6 +20,7 @@ from gpubp.training import Trainer
 
 N_IN, N_OUT, BATCH = 784, 10, 256  # large enough for whatever a backend does only at size
 _LR = 1e-9  # nothing is to be learned, and nothing may diverge
+CATEGORIES = 4
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,19 @@ class Wanted:
     loss: str
     optimizer: str
     dtype: str
+    norm: str | None = None
+    gated: str | None = None  # in the place of the activation
+    residual: bool = False
+    embed: bool = False
 
     @property
     def name(self) -> str:
         """What tells it from others, in a line."""
-        return f"{self.activation}, {self.loss}, {self.optimizer}, {self.dtype}"
+        norm = [f"{self.norm} norm"] if self.norm else []
+        others = [word for word in ("residual", "embed") if getattr(self, word)]
+        return ", ".join(
+            [self.gated or self.activation, *norm, *others, self.loss, self.optimizer, self.dtype]
+        )
 
 
 def wanted(
@@ -44,21 +55,30 @@ def wanted(
     dtype: str,
     *,
     everything: bool = False,
+    **layers: Any,
 ) -> list[Wanted]:
     """The runs to warm up: those of `gpubp train`, for classes and for numbers, changed by what is given.
 
-    With `everything`, every activation, loss and optimizer has its place in one of them.
+    `layers` are the last fields of `Wanted`. With `everything`, every activation, loss, optimizer and kind of layer has
+    its place in one of them.
     """
-    layers = tuple(hidden)
+    hidden = tuple(hidden)
     activation, optimizer = activation or "relu", optimizer or "adam"
     losses = ["softmax_cross_entropy", "mse"] if loss is None else [loss]
-    runs = [Wanted(layers, activation, name, optimizer, dtype) for name in losses]
+    runs = [Wanted(hidden, activation, name, optimizer, dtype, **layers) for name in losses]
     if everything:
         first = losses[0]
-        runs += [Wanted(layers, name, first, optimizer, dtype) for name in ACTIVATIONS]
-        runs += [Wanted(layers, activation, name, optimizer, dtype) for name in LOSSES]
-        named = [name for name in OPTIMIZERS if layers or name != Muon.name]  # it needs a hidden matrix
-        runs += [Wanted(layers, activation, first, name, dtype) for name in named]
+        runs += [Wanted(hidden, name, first, optimizer, dtype) for name in ACTIVATIONS]
+        runs += [Wanted(hidden, activation, name, optimizer, dtype) for name in LOSSES]
+        named = [name for name in OPTIMIZERS if hidden or name != Muon.name]  # it needs a hidden matrix
+        runs += [Wanted(hidden, activation, first, name, dtype) for name in named]
+        kinds: list[dict[str, Any]] = [
+            *({"norm": name} for name in NORMS),
+            *({"gated": name} for name in GATES),
+            {"residual": True, "hidden": hidden[:1] * 2},
+            {"embed": True},
+        ]
+        runs += [replace(runs[0], **kind) for kind in kinds if hidden]
     return list(dict.fromkeys(runs))
 
 
@@ -75,9 +95,16 @@ def warm_up(ops: Backend, runs: Sequence[Wanted]) -> Iterator[Wanted]:
 
 
 def _trainer(ops: Backend, run: Wanted) -> Trainer:
-    net = Network([N_IN, *run.hidden, N_OUT], run.activation, device=ops, dtype=run.dtype, seed=0)
+    net = Network(_layers(run), device=ops, dtype=run.dtype, seed=0)
     optimizer = replace(find_optimizer(run.optimizer), lr=_LR)
     return Trainer(net, run.loss, optimizer, l2=1e-4, seed=0)
+
+
+def _layers(run: Wanted) -> list[Given]:
+    first = [Embedding(N_IN, {0: CATEGORIES}, 2)] if run.embed else []
+    widths = [first[0].n_out if first else N_IN, *run.hidden, N_OUT]
+    products = from_widths(widths, run.activation, "identity", gated=run.gated)
+    return [*first, *with_dropout(products, [0.0] * len(run.hidden), run.norm, residual=run.residual)]
 
 
 def _train(trainer: Trainer, run: Wanted) -> None:
@@ -85,6 +112,8 @@ def _train(trainer: Trainer, run: Wanted) -> None:
     rng = np.random.default_rng(0)
     x = 0.01 * rng.standard_normal((2 * BATCH, N_IN), np.float32)
     labels = rng.integers(0, N_OUT, 2 * BATCH)
+    if run.embed:
+        x[:, 0] = labels % CATEGORIES
     one_hot = np.eye(N_OUT, dtype=np.float32)[labels]
     both = LOSSES[run.loss].softmax
     for y in (labels, one_hot) if both else (one_hot,):

@@ -101,12 +101,13 @@ def test_micro_batches_are_kept_in_the_run(gpubp, refused, flowers_csv):
     )
 
 
-def test_a_run_from_before_the_option_goes_on(gpubp, flowers_csv, tmp_path):
+def test_a_run_from_before_some_options_goes_on(gpubp, flowers_csv, tmp_path):
     gpubp("train", flowers_csv, *SMALL, "--epochs", 2, "--out", "r")
     path = tmp_path / "r" / "model.safetensors"
     tensors, metadata = load_tensors(path, sealed=True)
     plain = json.loads(tensors["extra.run.json"].tobytes())
-    del plain["options"]["accumulate"]
+    for name in ("accumulate", "norm", "gated", "residual", "embed", "group"):
+        del plain["options"][name]
     tensors["extra.run.json"] = np.frombuffer(json.dumps(plain).encode(), np.uint8)
     save_tensors(path, tensors, metadata)
     assert gpubp("train", flowers_csv, "--epochs", 3, "--out", "r", "--resume").code == 0

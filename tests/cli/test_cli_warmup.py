@@ -57,6 +57,11 @@ def test_options_choose_the_run(gpubp, monkeypatch):
     assert gpubp("warmup", *given.split()).code == 0
     assert runs == [warming.Wanted((7, 5), "tanh", "mae", "sgd", "float64")]
     runs.clear()
+    given = "--loss mse --hidden 7,7 --norm rms --gated geglu --residual --embed --device cpu"
+    assert gpubp("warmup", *given.split()).code == 0
+    more = {"norm": "rms", "gated": "geglu", "residual": True, "embed": True}
+    assert runs == [warming.Wanted((7, 7), "relu", "mse", "adam", "float32", **more)]
+    runs.clear()
     assert gpubp("warmup", "--device", "cpu", "--all").code == 0
     assert runs == warming.wanted([512, 256], None, None, None, "float32", everything=True)
 
@@ -72,6 +77,11 @@ def test_no_place_for_a_cache_is_said(gpubp, monkeypatch):
 def test_unknown_names(refused):
     refused("warmup", "--device", "cpu", "--activation", "tahn", naming="did you mean 'tanh'?")
     refused("warmup", "--device", "cpu", "--loss", "msee", naming="did you mean 'mse'?")
+    refused("warmup", "--device", "cpu", "--norm", "layr", naming="did you mean 'layer'?")
+    refused(
+        "warmup", "--device", "cpu", "--residual", naming="--residual: expected a hidden layer as wide as"
+    )
+    refused("warmup", "--gated", "geglu", "--activation", "tanh", naming="--gated: expected no --activation")
     refused("warmup", "--device", "cpu", "--hidden", "2000000000,2000000000", naming="--hidden")
 
 

@@ -13,6 +13,7 @@ from gpubp.backend.cpu import launches, products
 from gpubp.errors import ConfigError
 from gpubp.kernels import compile as compiler
 from gpubp.kernels.activations import ACTIVATIONS
+from gpubp.layers import GATES, NORMS
 from gpubp.losses import LOSSES
 from gpubp.measure import warmup as module
 from gpubp.measure.compiling import Compiled, Compiling
@@ -73,12 +74,37 @@ def test_what_is_named_is_warmed_up(asked, activation, loss, optimizer, dtype):
     assert trained - asked == set()
 
 
+BLOCKS = [
+    ([gpubp.Dense(6, 5), gpubp.LayerNorm(5, "relu")], {"norm": "layer"}),
+    ([gpubp.GEGLU(6, 5), gpubp.RMSNorm(5)], {"norm": "rms", "gated": "geglu"}),
+    ([gpubp.SwiGLU(6, 5), gpubp.Residual([gpubp.SwiGLU(5, 5)])], {"gated": "swiglu", "residual": True}),
+    ([gpubp.Embedding(6, {0: 3}, 2), gpubp.Dense(7, 5, "relu")], {"embed": True}),
+]
+
+
+@pytest.mark.parametrize(("layers", "more"), BLOCKS)
+def test_kinds_of_layers_are_warmed_up(asked, layers, more):
+    net = gpubp.Network([*layers, gpubp.Dense(5, 3)], device="cpu", seed=0)
+    trainer = gpubp.Trainer(net, "mse", "adam", l2=0.1, seed=0)
+    x = np.random.default_rng(0).standard_normal((8, 6))
+    x[:, 0] = np.arange(8) % 3
+    trainer.fit(x, x[:, :3], epochs=1, batch_size=3, validation=(x, x[:, :3]), sample_weight=np.ones(8))
+    trained = set(asked)
+    asked.clear()
+    warm(wanted([16, 16], None, "mse", None, "float32", **more))
+    assert trained - asked == set()
+
+
 def test_default_runs():
     assert [run.name for run in wanted([8], None, None, None, "float32")] == [
         "relu, softmax_cross_entropy, adam, float32",
         "relu, mse, adam, float32",
     ]
     assert [run.name for run in wanted([8], "tanh", "mae", "sgd", "float64")] == ["tanh, mae, sgd, float64"]
+    more = {"norm": "rms", "gated": "geglu", "residual": True, "embed": True}
+    assert [run.name for run in wanted([8], None, "mae", None, "float32", **more)] == [
+        "geglu, rms norm, residual, embed, mae, adam, float32"
+    ]
 
 
 def test_everything_has_its_place_once():
@@ -86,7 +112,11 @@ def test_everything_has_its_place_once():
     assert {run.activation for run in runs} == set(ACTIVATIONS)
     assert {run.loss for run in runs} == set(LOSSES)
     assert {run.optimizer for run in runs} == set(OPTIMIZERS)
-    assert len(runs) == len(set(runs)) == len(ACTIVATIONS) + len(LOSSES) + len(OPTIMIZERS) - 2
+    assert len(runs) == len(set(runs)) == len(ACTIVATIONS) + len(LOSSES) + len(OPTIMIZERS) - 2 + 6
+    assert {run.norm for run in runs} == {None, *NORMS}
+    assert {run.gated for run in runs} == {None, *GATES}
+    (block,), (embedding,) = ([run for run in runs if getattr(run, name)] for name in ("residual", "embed"))
+    assert (block.hidden, embedding.hidden) == ((8, 8), (8,))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -102,6 +132,8 @@ def test_a_wrong_name_stops_before_anything_is_compiled(asked):
         Wanted((4,), "tanh", "msee", "adam", "float32"),
         Wanted((4,), "tanh", "mse", "adan", "float32"),
         Wanted((4,), "tanh", "mse", "adam", "float31"),
+        Wanted((4,), "tanh", "mse", "adam", "float32", norm="layr"),
+        Wanted((4,), "tanh", "mse", "adam", "float32", gated="geglue"),
     ):
         with pytest.raises(ConfigError, match="did you mean"):
             list(warm_up(get_backend("cpu"), [wanted([4], None, None, None, "float32")[0], run]))
