@@ -18,6 +18,7 @@ from gpubp.errors import ConfigError, InputError
 from gpubp.host_memory import lets_go
 from gpubp.kernels.losses import Loss
 
+from . import _norms
 from ._convert import from_sklearn, to_sklearn
 from ._engine import Engine, engine_of
 from ._inputs import features
@@ -110,8 +111,10 @@ class BaseMLP(BaseEstimator):
             intercepts.append(rng.uniform(-bound, bound, n_out).astype(dtype))
         self.n_iter_ = self.t_ = 0
         self.n_layers_, self.coefs_, self.intercepts_ = len(units), coefs, intercepts
-        for name in ("_optimizer_state", "_engine", *_OF_CURVES):
+        for name in ("_optimizer_state", "_engine", "norms_", *_OF_CURVES):
             self.__dict__.pop(name, None)
+        if self.norm is not None:
+            self.norms_ = _norms.initial(self.norm, units[1:-1], dtype)
 
     def _begin_curves(self) -> None:
         """Empty curves, where there are none, or those of fits that watched something else."""
@@ -133,6 +136,12 @@ class BaseMLP(BaseEstimator):
             raise InputError(
                 f"{what}: expected the widths {found} of the parameters that are there; got {wanted}; fit anew with "
                 "warm_start=False, or keep hidden_layer_sizes, loss and the number of outputs"
+            )
+        norm = _norms.kind(_norms.of(self))
+        if norm != self.norm:
+            raise InputError(
+                f"{what}: expected norm={norm!r} of the parameters that are there; got {self.norm!r}; fit anew with "
+                "warm_start=False, or keep norm"
             )
 
     def _can_fit_partially(self) -> bool:
@@ -183,8 +192,8 @@ class BaseMLP(BaseEstimator):
     def to_sklearn(self) -> Any:
         """scikit-learn's own estimator with these parameters, which predicts and goes on alike.
 
-        What only this one has (dropout, class_weight, device, ...) is left out. Raises ConfigError for an activation
-        that scikit-learn does not have.
+        What only this one has (dropout, class_weight, device, ...) is left out. Raises ConfigError for what
+        scikit-learn cannot predict with: another activation, norms.
         """
         return to_sklearn(self)
 

@@ -42,6 +42,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         sample_weight, in `score` of early stopping too.
     label_smoothing: the share of each target that goes to all classes alike while training.
     dropout: the share of hidden units that is left out in a step, one number or one for each hidden layer.
+    norm: None, "layer" or "rms": LayerNorm or RMSNorm between each hidden layer and its activation.
     metric: what early stopping watches and `validation_scores_` holds: None for accuracy, the name of a scorer of
         scikit-learn, or a function of (y_true, y_pred); higher is better.
     schedule: a name or an object of `gpubp.schedules`, which multiplies learning_rate_init over the steps of max_iter
@@ -51,7 +52,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     callbacks: functions of (estimator, row of the epoch); one that returns True ends training.
 
     Attributes are scikit-learn's (coefs_, intercepts_, classes_, loss_curve_, ...) and `validation_loss_curve_`, with
-    early stopping a list of one loss per epoch. On a CPU coefs_ and intercepts_ are the parameters themselves.
+    early stopping a list of one loss per epoch; with `norm` also `norms_`, for each hidden layer {"gain": (n,), "bias":
+    (n,)}, of "rms" the gain alone. On a CPU coefs_, intercepts_ and norms_ are the parameters themselves.
 
     X is a NumPy array, a frame of pandas or polars, a CSR matrix (made dense batch by batch), a tensor of PyTorch or
     JAX, or an array of the estimator's GPU; results are NumPy arrays of the dtype of coefs_.
@@ -93,6 +95,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         class_weight: Any = None,
         label_smoothing: float = 0.0,
         dropout: Any = 0.0,
+        norm: str | None = None,
         metric: Any = None,
         schedule: Any = None,
         gradient_clip: Any = None,

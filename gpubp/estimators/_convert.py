@@ -42,6 +42,10 @@ def to_sklearn(estimator: Any) -> Any:
             f"to_sklearn: expected an activation among {', '.join(_ACTIVATIONS)}; got {activation!r}, which "
             "scikit-learn does not have; train with one of those"
         )
+    if getattr(estimator, "norms_", None):
+        raise ConfigError(
+            f"to_sklearn: expected norm=None; got {estimator.norm!r}, which scikit-learn does not have; train without"
+        )
     given = estimator.get_params(deep=False)
     options = {name: given[name] for name in theirs().get_params(deep=False) if name in given}
     options["activation"] = activation

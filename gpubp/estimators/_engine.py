@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +23,12 @@ from gpubp.schedules import Factors, Schedule, Steps
 from gpubp.schedules import schedule as find_schedule
 from gpubp.training import Trainer
 
+from . import _norms
 from ._parameters import NAMES, clipping, dropout_rates, label_smoothing
 
 Array = npt.NDArray[Any]
 RATES = ("learning_rate_init", "beta_1", "beta_2", "epsilon", "momentum", "nesterovs_momentum")
+Values = tuple[Sequence[Any], Sequence[Any], Sequence[Any]]  # matrices, biases, vectors of norms
 _LOCK = reentrant_lock()  # an engine is made by one thread
 
 
@@ -70,6 +74,7 @@ class Key:
 
     units: tuple[int, ...]
     activation: str | Activation
+    norm: str | None
     dropout: tuple[float, ...]
     device: Any
     precision: str | None
@@ -79,14 +84,17 @@ class Key:
 class Engine:
     """A network, the host's views of its parameters, and once it is trained a trainer.
 
-    On a CPU `coefs` and `intercepts` are the parameters themselves, so that what is written into them counts; copies
-    of a GPU's are read-only.
+    On a CPU `coefs`, `intercepts` and `norms` are the parameters themselves, so that what is written into them counts;
+    copies of a GPU's are read-only.
     """
 
     def __init__(self, key: Key) -> None:
         self.key = key
         self.net = Network(_layers(key), device=key.device, dtype=key.dtype, precision=key.precision, seed=0)
-        self._names = [[n for n in self.net.parameters() if n.endswith(end)] for end in (".W", ".b")]
+        self._names = [
+            [name for name in self.net.parameters() if name.endswith(ends)]
+            for ends in (".W", ".b", _norms.ENDINGS)
+        ]
         self.trainer: Trainer | None = None
         self.steered = Steered(None)
         self.rates: dict[str, Any] = {}  # of the trainer's optimizer
@@ -96,22 +104,24 @@ class Engine:
     def fetch(self) -> None:
         """Reads the parameters; on a CPU they are there already."""
         ops, views = self.net.backend, self.net.parameters()
-        weights, biases = ([ops.to_host(views[name]) for name in names] for names in self._names)
+        weights, biases, vectors = ([ops.to_host(views[name]) for name in names] for names in self._names)
         if ops.asynchronous:
-            for array in (*weights, *biases):
+            for array in (*weights, *biases, *vectors):
                 array.flags.writeable = False
         self.coefs: list[Array] = weights
         self.intercepts: list[Array] = biases
+        self.norms = _norms.named(self._names[2], vectors)
 
-    def holds(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> bool:
+    def holds(self, given: Values) -> bool:
         """Whether these are the arrays of this engine, and no others that were put in their place."""
-        mine, given = (*self.coefs, *self.intercepts), (*coefs, *intercepts)
-        return len(mine) == len(given) and all(a is b for a, b in zip(mine, given, strict=True))
+        mine = [self.coefs, self.intercepts, _norms.vectors(self.norms)]
+        pairs = zip(mine, given, strict=True)
+        return all(len(a) == len(b) and all(map(operator.is_, a, b)) for a, b in pairs)
 
-    def load(self, coefs: Sequence[Any], intercepts: Sequence[Any]) -> None:
+    def load(self, given: Values) -> None:
         """Copies parameters in. InputError where a shape is wrong or a value not finite."""
-        named = zip((*self._names[0], *self._names[1]), (*coefs, *intercepts), strict=False)
-        self.net.load_parameters(dict(named))
+        groups = zip(self._names, given, strict=True)
+        self.net.load_parameters(dict(pair for group in groups for pair in zip(*group, strict=False)))
         self.fetch()
 
     def publish(self, estimator: Any) -> None:
@@ -119,6 +129,8 @@ class Engine:
         if self.net.backend.asynchronous:
             self.fetch()
         estimator.coefs_, estimator.intercepts_ = list(self.coefs), list(self.intercepts)
+        if self.norms:
+            estimator.norms_ = [dict(norm) for norm in self.norms]
 
     # training
 
@@ -162,7 +174,7 @@ class Engine:
         """What a pickle needs so that `partial_fit` goes on: the optimizer's numbers, in order of the parameters."""
         if self.trainer is None:
             return None
-        ops, names = self.net.backend, [*self._names[0], *self._names[1]]
+        ops, names = self.net.backend, [*itertools.chain(*self._names)]
         views = [self.net.views(slot) for slot in self.trainer.slots]
         slots = [[np.array(ops.to_host(named[name])) for name in names] for named in views]
         return {
@@ -179,7 +191,7 @@ class Engine:
         assert trainer is not None
         if state is None or len(state["slots"]) != len(trainer.slots):
             return
-        names = [*self._names[0], *self._names[1]]
+        names = [*itertools.chain(*self._names)]
         for slot, arrays in zip(trainer.slots, state["slots"], strict=True):
             named = self.net.views(slot)
             for name, values in zip(names, arrays, strict=True):
@@ -189,27 +201,29 @@ class Engine:
 
 
 def engine_of(estimator: Any, dtype: np.dtype[Any] | None = None) -> Engine:
-    """The engine that holds the estimator's coefs_ and intercepts_; its arrays then stand in their place.
+    """The engine that holds the estimator's coefs_, intercepts_ and norms_; its arrays then stand in their place.
 
     By default its dtype is that of coefs_.
     """
     with _LOCK:
-        coefs, intercepts = estimator.coefs_, estimator.intercepts_
-        key = _key(estimator, coefs, dtype)
+        norms = _norms.of(estimator)
+        given = (estimator.coefs_, estimator.intercepts_, _norms.vectors(norms))
+        key = _key(estimator, norms, dtype)
         engine: Engine | None = estimator.__dict__.get("_engine")
-        if engine is not None and engine.key == key and engine.holds(coefs, intercepts):
+        if engine is not None and engine.key == key and engine.holds(given):
             return engine
         if engine is not None and (state := engine.state()) is not None:
             estimator._optimizer_state = state  # `partial_fit` goes on, on another device for example
         # A new one always: the arrays of the last one may be in use elsewhere, and keep their values.
         engine = Engine(key)
-        engine.load(coefs, intercepts)
+        engine.load(given)
         engine.publish(estimator)
         estimator._engine = engine
         return engine
 
 
-def _key(estimator: Any, coefs: Sequence[Any], dtype: np.dtype[Any] | None) -> Key:
+def _key(estimator: Any, norms: _norms.Norms, dtype: np.dtype[Any] | None) -> Key:
+    coefs = estimator.coefs_
     shapes = [np.shape(array) for array in coefs]
     if not shapes or any(len(shape) != 2 for shape in shapes):
         raise InputError(f"coefs_: expected a list of matrices (n_in, n_out); got shapes {shapes}; fit anew")
@@ -221,12 +235,14 @@ def _key(estimator: Any, coefs: Sequence[Any], dtype: np.dtype[Any] | None) -> K
     rates = dropout_rates(estimator)
     rates = rates if len(rates) == len(shapes) - 1 else [0.0] * (len(shapes) - 1)
     units = (shapes[0][0], *(shape[1] for shape in shapes))
-    return Key(units, activation, tuple(rates), estimator.device, estimator.precision, dtype.name)
+    return Key(
+        units, activation, _norms.kind(norms), tuple(rates), estimator.device, estimator.precision, dtype.name
+    )
 
 
 def _layers(key: Key) -> list[Given]:
-    """Dense layers, each hidden one followed by its dropout where there is one."""
-    return with_dropout(from_widths(list(key.units), key.activation, "identity"), key.dropout)
+    """Dense layers, each hidden one followed by its norm and its dropout where there are such."""
+    return with_dropout(from_widths(list(key.units), key.activation, "identity"), key.dropout, key.norm)
 
 
 def _settings(estimator: Any) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from gpubp.kernels.activations import ACTIVATIONS, Activation
 from gpubp.kernels.activations import activation as find_activation
 from gpubp.schedules import schedule as find_schedule
 
+from . import _norms
 from ._scores import check_metric
 
 STOCHASTIC = ("sgd", "adam")
@@ -118,6 +119,9 @@ def check_parameters(estimator: Any) -> None:
             find_activation(value)  # one that gpubp.activation made
         elif not isinstance(value, str) or value not in valid:
             raise unknown_name(f"{name} {parameter}", value, valid)
+    norm = estimator.norm
+    if norm is not None and not (isinstance(norm, str) and norm in _norms.KINDS):
+        raise unknown_name(f"{name} norm", norm, _norms.KINDS)
     for parameter, check in _CHECKS.items():
         if not hasattr(estimator, parameter):
             continue  # one of the classifier alone
@@ -135,6 +139,11 @@ def check_parameters(estimator: Any) -> None:
 
 def _check_together(estimator: Any) -> None:
     """Parameters that do not go with each other."""
+    if estimator.norm is not None and not hidden_sizes(estimator):
+        raise ConfigError(
+            f"norm: expected hidden layers beside it; got hidden_layer_sizes={estimator.hidden_layer_sizes!r}; "
+            "change one of the two"
+        )
     if estimator.solver == "lbfgs":
         unused = {
             "dropout": any(dropout_rates(estimator)),

@@ -70,6 +70,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         device: Any = "auto",
         precision: str | None = None,
         dropout: Any = 0.0,
+        norm: str | None = None,
         metric: Any = None,
         schedule: Any = None,
         gradient_clip: Any = None,

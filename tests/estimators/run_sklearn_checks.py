@@ -12,6 +12,9 @@ from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
 
 import gpubp  # noqa: E402
 
-estimator = getattr(gpubp, sys.argv[1])(max_iter=100, device="cpu")  # what scikit-learn's own run sets
+norm = sys.argv[2] if len(sys.argv) > 2 else None
+estimator = getattr(gpubp, sys.argv[1])(
+    max_iter=100, device="cpu", norm=norm
+)  # what scikit-learn's own run sets
 results = check_estimator(estimator, on_skip=None, on_fail=None)
 print(json.dumps([[one["check_name"], one["status"], repr(one["exception"])[:500]] for one in results]))

@@ -27,8 +27,13 @@ def classifier(device, **options):
     )
 
 
+def arrays_of(fitted):
+    norms = [array for norm in getattr(fitted, "norms_", []) for array in norm.values()]
+    return [*fitted.coefs_, *fitted.intercepts_, *norms]
+
+
 def assert_agree(one, other):
-    for a, b in zip(one.coefs_ + one.intercepts_, other.coefs_ + other.intercepts_, strict=True):
+    for a, b in zip(arrays_of(one), arrays_of(other), strict=True):
         assert type(a) is np.ndarray
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
@@ -39,6 +44,14 @@ def test_fits_agree_with_the_cpus(device, options):
     assert_agree(fitted, reference)
     np.testing.assert_allclose(fitted.predict_proba(X), reference.predict_proba(X), rtol=1e-9)
     np.testing.assert_allclose(fitted.loss_, reference.loss_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_norms_agree_with_the_cpus(device, norm):
+    fitted, reference = (classifier(name, norm=norm).fit(X, Y).partial_fit(X, Y) for name in (device, "cpu"))
+    assert len(arrays_of(fitted)) == 6 - (norm == "rms")
+    assert_agree(fitted, reference)
+    np.testing.assert_allclose(fitted.predict_proba(X), reference.predict_proba(X), rtol=1e-9)
 
 
 def test_partial_fit_goes_on_after_a_pickle_on_the_other_device(device):

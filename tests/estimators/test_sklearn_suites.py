@@ -25,10 +25,11 @@ def run(script, *arguments):
     )
 
 
+@pytest.mark.parametrize("norm", [[], pytest.param(["layer"], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", sorted(PASSES))
-def test_check_estimator_passes_with_array_api_checks_on(name):
+def test_check_estimator_passes_with_array_api_checks_on(name, norm):
     pytest.importorskip("array_api_strict")
-    done = run("run_sklearn_checks.py", name)
+    done = run("run_sklearn_checks.py", name, *norm)
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads(done.stdout.splitlines()[-1])
     assert not [one for one in results if one[1] not in ("passed", "skipped")]
