@@ -30,7 +30,7 @@ def seeds_of(seeds: Any, size: int) -> list[int | None]:
     """Seeds of the members: of an integer it and those that follow, of None none. InputError."""
     if seeds is None:
         return [None] * size
-    if isinstance(seeds, (Sequence, np.ndarray)) and not isinstance(seeds, str):
+    if _listed(seeds) and not isinstance(seeds, str):
         return for_each(list(seeds), size, "seeds")
     try:
         first = -1 if isinstance(seeds, bool) else operator.index(seeds)
@@ -47,12 +47,17 @@ def rows_of(rows: Any, size: int, n: int, name: str) -> list[Rows] | None:
     """For each member the rows of x that are its own, numbers from 0 to n - 1; None where all rows are everyone's."""
     if rows is None:
         return None
-    if not isinstance(rows, Sequence | np.ndarray) or len(rows) != size:
-        got = counted(len(rows), "member") if isinstance(rows, Sequence | np.ndarray) else f"{rows!r:.60}"
+    if not _listed(rows) or len(rows) != size:
+        got = counted(len(rows), "member") if _listed(rows) else f"{rows!r:.60}"
         raise InputError(
             f"{name}: expected a list of {size} arrays of row numbers, one for each member; got {got}"
         )
     return [_rows(one, n, f"{name}[{k}]") for k, one in enumerate(rows)]
+
+
+def _listed(value: Any) -> bool:
+    """Whether it has a length: a sequence, or an array with an axis."""
+    return isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def _rows(rows: Any, n: int, name: str) -> Rows:

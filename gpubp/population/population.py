@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -56,6 +56,8 @@ class Population:
     @classmethod
     def of(cls, networks: Sequence[Network]) -> Population:
         """The population of these networks, which go on being theirs. Raises InputError where they are not alike."""
+        if not isinstance(networks, Iterable):
+            raise InputError(f"networks: expected a list of networks; got {networks!r:.80}; put it into one")
         members = list(networks)
         for k, net in enumerate(members):
             if not isinstance(net, Network):

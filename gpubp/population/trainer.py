@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,24 @@ from gpubp.losses import Loss
 from gpubp.optimizers import Optimizer
 from gpubp.schedules import Schedule
 from gpubp.training import EarlyStopping, History, Trainer
+from gpubp.training.length import check_length
 
-from .arguments import for_each, rows_of, seeds_of, weights_of
+from .arguments import Rows, for_each, rows_of, seeds_of, weights_of
 from .epochs import train
 from .held_out import HeldOut
 from .member import Member, Share
 from .population import Population
+
+Groups = Mapping[str, Mapping[str, float]]
 
 
 class PopulationTrainer:
     """Trains every member of a population as a `Trainer` of its own would, all of them at once.
 
     `trainer[k]` is the `Trainer` of member k: it evaluates, saves and explains as ever. Each argument is that of
-    `Trainer`, or a list with one for each member; the loss is one for all. `seeds`, which fix the order of the examples
-    and what dropout drops, are a list or an integer for it and those that follow.
+    `Trainer`, or a list with one for each member; `loss`, `divide_penalty` and `total_steps` are one for all, and
+    `accumulate` and `on_nan` are not taken. `seeds`, which fix the order of the examples and what dropout drops, are a
+    list or an integer for it and those that follow.
 
     Raises ConfigError, InputError.
     """
@@ -50,13 +54,14 @@ class PopulationTrainer:
         total_steps: int | None = None,
         seeds: int | Sequence[int] | None = None,
         ema: float | Sequence[float | None] | None = None,
+        groups: Groups | Sequence[Groups | None] | None = None,
     ) -> None:
         if not isinstance(population, Population):
             raise InputError(
                 f"population: expected a Population; got {population!r:.80}; make one: gpubp.Population([...], size=)"
             )
         self.population, size = population, len(population)
-        # A schedule may watch the loss: one that was given for all is each member's own.
+        # A schedule may watch the loss, that behind a warm-up too: one that was given for all is each member's own.
         schedules = for_each(schedule, size, "schedule")
         options = {
             "optimizer": for_each(optimizer, size, "optimizer"),
@@ -65,9 +70,10 @@ class PopulationTrainer:
             "clip_norm": for_each(clip_norm, size, "clip_norm"),
             "clip_value": for_each(clip_value, size, "clip_value"),
             "label_smoothing": for_each(label_smoothing, size, "label_smoothing"),
-            "schedule": [copy.copy(one) for one in schedules],
+            "schedule": [copy.deepcopy(one) for one in schedules],
             "seed": seeds_of(seeds, size),
             "ema": for_each(ema, size, "ema"),
+            "groups": for_each(groups, size, "groups"),
         }
         self._trainers = [
             Trainer(
@@ -151,6 +157,7 @@ class PopulationTrainer:
             raise ConfigError(
                 "early_stopping: expected validation data to watch; got none; pass validation or validation_rows"
             )
+        self._check_lengths(n, own, epochs, batch_size)
         on_device = {id(w): None if w is None else ops.to_device(w) for w in weights}
         x, y = ops.to_device(x), ops.to_device(y)
         found = []
@@ -159,6 +166,12 @@ class PopulationTrainer:
             share = Share(x, y, on_device[id(weights[k])], None if own is None else own[k])
             found.append(Member(k, trainer, share, batch_size, epochs, seen, stoppings[k]))
         return found
+
+    def _check_lengths(self, n: int, own: list[Rows] | None, epochs: int, batch_size: int) -> None:
+        """ConfigError where the schedule of a member does not go with the length of its fit; none is touched yet."""
+        for k, trainer in enumerate(self._trainers):
+            mine = n if own is None else len(own[k])
+            check_length(trainer, trainer.steps + epochs * -(-mine // min(batch_size, mine)))
 
     def _held_out(self, x: Any, y: Any, weights: list[Any], validation: Any, rows: Any) -> list[Any] | None:
         """(x, y, w) that each member is judged by, on the device."""

@@ -22,6 +22,7 @@ class Warmup(Schedule):
 
     rest = total_steps - steps, at least 1. The first update already moves (no factor 0), and the ramp meets
     `after` at step `steps`; None takes a twentieth of the run. `after` is a schedule or its name, no warm-up.
+    A run of at most `steps` updates never leaves the ramp, which is refused where `total_steps` says so beforehand.
     """
 
     name: ClassVar[str] = "warmup"

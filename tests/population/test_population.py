@@ -8,11 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import host
 
-from gpubp import SGD, Adam, Dense, Dropout, EarlyStopping, Network, Population, PopulationTrainer, Trainer
+from gpubp import (
+    SGD,
+    Adam,
+    Dense,
+    Dropout,
+    EarlyStopping,
+    Lion,
+    Muon,
+    Network,
+    Population,
+    PopulationTrainer,
+    Trainer,
+)
 from gpubp.backend.cpu import CpuBackend
 from gpubp.errors import ConfigError, InputError
 from gpubp.population import epochs as epochs_module
-from gpubp.schedules import Plateau
+from gpubp.schedules import Plateau, Warmup
 from gpubp.training.interrupt import Interrupt
 
 LAYERS = [4, 8, 3]
@@ -88,6 +100,22 @@ def test_what_else_a_trainer_is_given():
         alone = separate(k, "mse", optimizers[k], layers=layers, clip_norm=clip[k], l1=1e-3)
         alone.fit(X, Y, epochs=3, batch_size=16)
         same(together, alone)
+
+
+@pytest.mark.parametrize("optimizer", [Muon(0.02), Lion(1e-3)], ids=["muon", "lion"])
+def test_other_optimizers_and_groups_of_parameters(device, optimizer):
+    groups = [None, {"*.b": {"weight_decay": 0.0}, "0.*": {"lr_factor": 0.1}}, {"1.W": {"lr_factor": 3.0}}]
+    given = {"epochs": 3, "batch_size": 16, "validation": (X, LABELS)}
+    loss, layers = "softmax_cross_entropy", [4, 8, 6, 3]
+    trainer = PopulationTrainer(
+        population(3, device, layers=layers), loss, optimizer, groups=groups, clip_norm=0.5, seeds=20
+    )
+    trainer.fit(X, LABELS, **given)
+    for k, together in enumerate(trainer):
+        alone = separate(k, loss, optimizer, device, layers=layers, groups=groups[k], clip_norm=0.5)
+        alone.fit(X, LABELS, **given)
+        same(together, alone)
+        assert together.groups == (groups[k] or {})
 
 
 def test_folds(device):
@@ -182,9 +210,40 @@ def test_a_decay_that_does_not_fit(ema, message):
         PopulationTrainer(population(2), "mse", ema=ema)
 
 
-def test_a_schedule_that_watches_the_loss_is_each_members_own():
-    trainer = PopulationTrainer(population(2), "mse", schedule=Plateau(), seeds=20)
-    assert trainer[0].schedule is not trainer[1].schedule
+@pytest.mark.parametrize("warm_up", [False, True])
+def test_a_schedule_that_watches_the_loss_is_each_members_own(warm_up):
+    def make():
+        watching = Plateau(factor=0.5, patience=0)
+        return Warmup(steps=2, after=watching) if warm_up else watching
+
+    schedule, optimizers = make(), [Adam(2.0), Adam(1e-4)]
+    trainer = PopulationTrainer(population(2), "mse", optimizers, schedule=schedule, seeds=20)
+    trainer.fit(X, Y, epochs=4, batch_size=20)
+    for k, together in enumerate(trainer):
+        alone = separate(k, "mse", optimizers[k], schedule=make())
+        alone.fit(X, Y, epochs=4, batch_size=20)
+        same(together, alone)
+        assert together.schedule.state() == alone.schedule.state()
+    assert schedule.state() == make().state()
+
+
+def test_a_schedule_that_ends_before_one_member_does():
+    trainer = PopulationTrainer(population(2), "mse", schedule="cosine", total_steps=8, seeds=20)
+    before, given = trainer.population.forward(X), {"batch_size": 10, "rows": [range(10), range(45)]}
+    with pytest.raises(ConfigError, match=r"total_steps: expected at least 10, .*; got 8, where schedule"):
+        trainer.fit(X, Y, epochs=2, **given)
+    np.testing.assert_array_equal(trainer.population.forward(X), before)
+    trainer.fit(X, Y, epochs=1, **given)
+    assert [one.steps for one in trainer] == [1, 5]
+    with pytest.raises(ConfigError, match=r"total_steps: expected at least 10, "):  # this time too
+        trainer.fit(X, Y, epochs=1, **given)
+    warming = [None, Warmup(steps=8)]
+    trainer = PopulationTrainer(population(2), "mse", schedule=warming, total_steps=8, seeds=20)
+    with pytest.raises(
+        ConfigError, match=r"Warmup steps: expected fewer than the 8 updates of the run; got 8"
+    ):
+        trainer.fit(X, Y, epochs=1, **given)
+    assert [one.steps for one in trainer] == [0, 0]
 
 
 def test_validation_of_many_rows_is_that_of_evaluate():
@@ -274,7 +333,10 @@ def test_members_are_networks(tmp_path):
         (lambda: Population(LAYERS, size=3, seeds=[1, 2]), "seeds: .* list of 3.*; got 2"),
         (lambda: Population(LAYERS, size=3, seeds=-1), "seeds: expected .* got -1"),
         (lambda: Population(LAYERS, size=2, seeds=[1, -1]), "seed: expected .* got -1"),
+        (lambda: Population(LAYERS, size=3, seeds=np.array(1.5)), r"seeds: expected .* got array\(1\.5\)"),
         (lambda: Population.of([]), "networks: expected at least one"),
+        (lambda: Population.of(Network([4, 3])), "networks: expected a list of networks; got Network"),
+        (lambda: Population.of(3), "networks: expected a list of networks; got 3"),
         (lambda: Population.of([Network([4, 3]), 7]), r"networks\[1\]: expected a Network; got 7"),
         (
             lambda: Population.of([Network([4, 3]), Network([4, 5, 3])]),
@@ -286,12 +348,28 @@ def test_members_are_networks(tmp_path):
         (lambda: PopulationTrainer(population(), "mse", l2=[0.1] * 4), "l2: .* list of 3, .* got 4"),
         (lambda: PopulationTrainer(population(), "mse", l2=[0.1, -1, 0]), "l2: .* at least 0; got -1"),
         (lambda: PopulationTrainer(population(), "mse", seeds=[1]), "seeds: .* list of 3.* got 1"),
+        (lambda: PopulationTrainer(population(), "mse", groups=[{}]), "groups: .* list of 3.* got 1"),
+        (
+            lambda: PopulationTrainer(population(), "mse", groups={"9.*": {}}),
+            "groups.*got one that matches none",
+        ),
     ],
 )
 def test_a_population_that_cannot_be(make, words):
     with pytest.raises((InputError, ConfigError), match=words) as raised:
         make()
     assert "\n" not in str(raised.value)
+
+
+def test_seeds_that_follow_an_integer_of_numpy():
+    mine, theirs = (Population(LAYERS, "tanh", size=3, seeds=seeds) for seeds in (np.array(10), 10))
+    np.testing.assert_array_equal(mine.forward(X), theirs.forward(X))
+
+
+@pytest.mark.parametrize("options", [{"accumulate": 2}, {"on_nan": "skip"}])
+def test_what_a_trainer_takes_and_a_population_does_not(options):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument {next(iter(options))!r}"):
+        PopulationTrainer(population(), "mse", **options)
 
 
 @pytest.mark.parametrize(
@@ -303,6 +381,7 @@ def test_a_population_that_cannot_be(make, words):
         ({"rows": [[0], []]}, r"rows\[1\]: expected a vector of integers"),
         ({"rows": [[0], [[1], [2, 3]]]}, r"rows\[1\]: expected a vector of integers"),
         ({"rows": 5}, "rows: expected a list of 2 arrays .* got 5"),
+        ({"rows": np.array(3)}, r"rows: expected a list of 2 arrays .* got array\(3\)"),
         ({"sample_weight": np.ones((3, 50))}, r"sample_weight: .* \(50,\) or \(2, 50\), .* got \(3, 50\)"),
         ({"sample_weight": -np.ones((2, 50))}, "sample_weight"),
         ({"sample_weight": [[1], [1, 2]]}, "sample_weight"),
