@@ -14,7 +14,9 @@ from .curve import TRAINING, VALIDATION, figure_of
 from .files import check_matplotlib, check_plot, save
 
 Vector = npt.NDArray[np.float64]
-_HIGHEST = 1.5  # times the first smoothed loss: where a sweep diverges, the rest would be a line
+_HIGHER = (
+    0.5  # of the size of the first smoothed loss above it: where a sweep diverges, the rest would be a line
+)
 
 
 def plot_rates(
@@ -41,8 +43,10 @@ def plot_rates(
     axes.plot(rates, smoothed, color=TRAINING, linewidth=1.8, label="smoothed")
     if suggestion is not None:
         axes.axvline(suggestion, color=VALIDATION, linestyle="--", label=f"falls fastest: {suggestion:.2g}")
-    low, high = min(smoothed), max(_HIGHEST * smoothed[0], min(smoothed))
-    axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - 0.1 * (high - low), high))
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+    low, high = min(smoothed), smoothed[0] + _HIGHER * abs(smoothed[0])
+    if high > low:  # else all of it is 0 or above
+        axes.set_ylim(low - 0.1 * (high - low), high)
     axes.grid(True, which="both", alpha=0.25)
     axes.legend(frameon=False)
     if path is not None:

@@ -22,6 +22,7 @@ from .trainer import Trainer
 _MEMORY = 0.9  # of the mean of the losses before, weighed anew as it begins
 _DIVERGED = 4.0  # times the lowest loss, at which the sweep ends
 _FEWEST = 20  # steps, of which the first tenth cannot end it
+Rows = npt.NDArray[np.int64]
 Vector = npt.NDArray[np.float64]
 
 
@@ -79,7 +80,9 @@ def find_learning_rate(
 
     They are made on a copy of the trainer, whose optimizer begins anew and which has no schedule: the trainer and its
     network stay as they are. The sweep ends early where the smoothed loss is 4 times the lowest, or a number is not
-    finite. x (n, n_in), y and sample_weight are those of `fit`; `seed` fixes the order of the examples.
+    finite; where the lowest is not above 0, the loss has to rise from there by 3 times its size, or by 3 times what it
+    had fallen if that is more. x (n, n_in), y and sample_weight are those of `fit`; `seed` fixes the order of the
+    examples, of which those without weight are left out.
 
     Source: Smith 2017, arXiv:1506.01186. Raises InputError.
     """
@@ -92,9 +95,9 @@ def find_learning_rate(
     copy = _copy(trainer, low, (high / low) ** (1 / (steps - 1)))
     rates, losses, smoothed = low * (high / low) ** (np.arange(steps) / (steps - 1)), [], []
     mean = 0.0
-    for step, rows in zip(
-        range(steps), _batches(len(data[0]), positive(batch_size, "batch_size"), seed), strict=False
-    ):
+    weighed = np.flatnonzero(trainer.net.backend.to_host(data[2]))
+    batches = _batches(weighed, positive(batch_size, "batch_size"), seed)
+    for step, rows in zip(range(steps), batches, strict=False):
         try:
             loss = float(copy.step(*(part[rows] for part in data)))
         except NumericalError:
@@ -102,7 +105,7 @@ def find_learning_rate(
         mean = _MEMORY * mean + (1 - _MEMORY) * loss
         losses.append(loss)
         smoothed.append(mean / (1 - _MEMORY ** (step + 1)))
-        if step >= steps // 10 and smoothed[-1] > _DIVERGED * min(smoothed):
+        if step >= steps // 10 and _diverged(smoothed):
             break
     n, curve = len(losses), np.array(smoothed)
     return RateSweep(rates[:n], np.array(losses), curve, _steepest(rates[:n], curve))
@@ -128,12 +131,19 @@ def _copy(trainer: Trainer, lr: float, growth: float) -> Trainer:
     return copy
 
 
-def _batches(n: int, batch: int, seed: int | None) -> Iterator[npt.NDArray[np.int64]]:
-    """Rows of batch after batch, without end: each row once before any comes again, a last short batch left out."""
-    rng, batch = generator(seed), min(batch, n)
+def _diverged(smoothed: list[float]) -> bool:
+    """Whether the last mean is _DIVERGED times the lowest; of one that is not above 0, what is as far from it."""
+    least = min(smoothed)
+    size = least if least > 0 else max(-least, smoothed[0] - least)
+    return smoothed[-1] - least > (_DIVERGED - 1) * size
+
+
+def _batches(rows: Rows, batch: int, seed: int | None) -> Iterator[Rows]:
+    """Batch after batch of these rows, without end: each once before any comes again, a last short batch left out."""
+    rng, batch = generator(seed), min(batch, len(rows))
     while True:
-        order = rng.permutation(n)
-        for start in range(0, n - batch + 1, batch):
+        order = rows[rng.permutation(len(rows))]
+        for start in range(0, len(rows) - batch + 1, batch):
             yield order[start : start + batch]
 
 

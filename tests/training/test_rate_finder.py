@@ -7,7 +7,7 @@ from reference import host
 import gpubp
 from gpubp import Adam, Dense, Dropout, Network, Trainer, find_learning_rate
 from gpubp.errors import InputError
-from gpubp.training.rate_finder import RateSweep
+from gpubp.training.rate_finder import RateSweep, _diverged
 
 
 def data(n=200, seed=0):
@@ -82,6 +82,48 @@ def test_a_batch_larger_than_the_data_is_all_of_it():
     assert sweep.losses[0] == pytest.approx(float(first.step(x, y)), rel=1e-12)
 
 
+def test_rows_without_weight_are_left_out(device):
+    """Which `fit` takes too, though a batch of them alone weighs nothing."""
+    x, y = data()
+    w = np.zeros(200)
+    kept = np.arange(0, 200, 10)
+    w[kept] = np.linspace(0.5, 2, 20)
+    options = {"batch_size": 4, "steps": 30, "highest": 0.1, "seed": 5}
+    sweep = find_learning_rate(trainer_of(device), x, y, w, **options)
+    alone = find_learning_rate(trainer_of(device), x[kept], y[kept], w[kept], **options)
+    assert len(sweep.losses) == 30
+    np.testing.assert_array_equal(sweep.losses, alone.losses)
+
+
+@pytest.mark.parametrize(
+    ("smoothed", "ended"),
+    [
+        ([1.0, 0.5, 1.9], False),
+        ([1.0, 0.5, 2.1], True),
+        ([-1.0, -3.0, 5.9], False),  # its size: -3 + 3 x 3
+        ([-1.0, -3.0, 6.1], True),
+        ([5.0, -1.0, 16.9], False),  # its fall: -1 + 3 x 6
+        ([5.0, -1.0, 17.1], True),
+        ([2.0, 0.0, 5.9], False),
+        ([2.0, 0.0, 6.1], True),
+    ],
+)
+def test_how_far_a_loss_rises_before_the_sweep_ends(smoothed, ended):
+    assert _diverged(smoothed) == ended
+
+
+def test_losses_below_zero_are_swept_to_the_end():
+    """Poisson: exp(z) - y z, which falls below 0 for larger y."""
+    x, y = np.random.default_rng(0).standard_normal((64, 4)), np.full((64, 1), 20.0)
+    net = Network([4, 1], dtype="float64", device="cpu", seed=0)
+    net.load_parameters({"0.W": np.zeros((4, 1)), "0.b": np.ones(1)})
+    sweep = find_learning_rate(Trainer(net, "poisson", Adam(), seed=0), x, y, highest=0.1, seed=0)
+    assert len(sweep.losses) == 100
+    assert sweep.losses.max() < 0
+    assert sweep.smoothed[-1] < sweep.smoothed[0] - 5
+    assert sweep.suggestion > 1e-4
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -113,7 +155,19 @@ def test_its_picture(tmp_path):
     np.testing.assert_array_equal(axes.lines[0].get_xdata(), sweep.rates)
     np.testing.assert_array_equal(axes.lines[1].get_ydata(), sweep.smoothed)
     assert axes.lines[2].get_xdata()[0] == sweep.suggestion
+    assert axes.get_ylim()[1] == pytest.approx(1.5 * sweep.smoothed[0])
     none = RateSweep(np.zeros(0), np.zeros(0), np.zeros(0), None)
     with pytest.raises(InputError, match=r"plot: expected a sweep of at least one step"):
         none.plot(tmp_path / "none.png")
     assert gpubp.find_learning_rate is find_learning_rate
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("first", [-20.0, 0.0, 0.5])
+def test_its_picture_shows_all_that_falls(tmp_path, first):
+    pytest.importorskip("matplotlib")
+    rates, fall = np.geomspace(1e-6, 1, 30), np.linspace(0, 10, 30)
+    for smoothed in (first - fall, np.full(30, first)):
+        axes = RateSweep(rates, smoothed, smoothed, None).plot(tmp_path / "rates.png")
+        low, high = axes.get_ylim()
+        assert low < smoothed.min() <= smoothed.max() <= high
