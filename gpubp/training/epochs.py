@@ -46,13 +46,14 @@ class Epochs:
         ops = trainer.net.backend
         per_epoch = -(-self.n // batch)
         self.steps = first_step(trainer)
-        # A second fit prolongs the run; a resumed one ends where it was to end.
-        if not trainer.total_steps_given:
-            trainer.total_steps = max(trainer.total_steps or 0, self.steps + epochs * per_epoch)
-        check_length(trainer, self.steps + epochs * per_epoch)
+        end = self.steps + epochs * per_epoch
+        check_length(trainer, end)
         self.rates = ops.empty((per_epoch,), np.float64)
         self.policy = Policy(trainer)
         self.feed = feed_of(trainer, data, batch, self.rates, weighted, limit)
+        # A second fit prolongs the run, if it comes so far; a resumed one ends where it was to end.
+        if not trainer.total_steps_given:
+            trainer.total_steps = max(trainer.total_steps or 0, end)
         self._seconds_per_step, self._chunk = CHUNK_SECONDS, 1
         self._captured = (0, 0.0)  # examples and seconds of this epoch's runs that were captured
 

@@ -56,11 +56,12 @@ def fit(
         # Once, not once an epoch.
         held_out = kept(trainer, checked(trainer, *validation, prefix="validation "))
     watchers = _callbacks(callbacks)
+    stopping = _asked(early_stopping, held_out)
     trainer.go_on()
     batch = min(batch_size, n)
     keep_position(trainer, n, batch, shuffle)
-    stopping = _stopping(trainer, early_stopping, held_out)
     loop = Epochs(trainer, data, batch, epochs, weighted, max_device_bytes)
+    stopping = _stopping(trainer, stopping, stopping is early_stopping)  # behind all that may refuse
     display = Progress(trainer, epochs, n) if progress else None
     history, trainer.display = trainer.history, display
     history.stopped = ""
@@ -116,24 +117,31 @@ def _closed_after(callbacks: Iterable[Callback], trainer: Trainer) -> Iterator[N
         yield
 
 
-def _stopping(
-    trainer: Trainer, early_stopping: int | EarlyStopping | None, held_out: object
-) -> EarlyStopping | None:
-    """The early stopping of this fit; the first fit of a loaded trainer goes on with the one that was saved."""
-    resumed, trainer.resumed = trainer.resumed, False
+def _asked(early_stopping: int | EarlyStopping | None, held_out: object) -> EarlyStopping | None:
+    """The early stopping that was asked for, as it is. ConfigError, InputError."""
     if early_stopping is None or early_stopping is False:
         return None
     if held_out is None:
         raise ConfigError(
             "early_stopping: expected validation data to watch; got none; pass validation=(x, y)"
         )
-    asked = early_stopping if isinstance(early_stopping, EarlyStopping) else EarlyStopping(early_stopping)
+    return early_stopping if isinstance(early_stopping, EarlyStopping) else EarlyStopping(early_stopping)
+
+
+def _stopping(trainer: Trainer, asked: EarlyStopping | None, own: bool) -> EarlyStopping | None:
+    """The early stopping of this fit; the first fit of a loaded trainer goes on with the one that was saved.
+
+    `own` says that it is an object of the caller's, which then watches.
+    """
+    resumed, trainer.resumed = trainer.resumed, False
+    if asked is None:
+        return None
     saved = trainer.early_stopping
     asked.reset()
     if resumed and saved is not None and saved.patience == asked.patience:
-        if asked is early_stopping and saved.min_delta == asked.min_delta:
+        if own and saved.min_delta == asked.min_delta:
             asked.load_state(saved.state(), saved.parameters)
-        elif asked is not early_stopping:
+        elif not own:
             return saved
     trainer.early_stopping = asked
     return asked

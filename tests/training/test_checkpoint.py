@@ -11,7 +11,7 @@ import pytest
 from reference import host
 
 from gpubp import Dense, Network, Trainer
-from gpubp.errors import ConfigError, NumericalError, StorageError
+from gpubp.errors import ConfigError, DeviceMemoryError, NumericalError, StorageError
 from gpubp.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from gpubp.schedules import Plateau, Warmup
 from gpubp.storage import load_tensors, save_tensors
@@ -111,6 +111,32 @@ def test_early_stopping_goes_on_where_it_was(tmp_path):
     assert again.stopped == "early stopping"
     assert stable(again) == stable(history)
     assert resumed.net.flat.tobytes() == whole.net.flat.tobytes()
+
+
+def test_a_fit_that_is_refused_keeps_what_a_loaded_trainer_goes_on_with(tmp_path):
+    """Its early stopping, and the length of its run: the next fit is as if there had been none."""
+    trainer = trainer_of(optimizer=SGD(0.1), schedule="cosine", total_steps=20)
+    fit(trainer, 2, early_stopping=4)
+    trainer.save(tmp_path / "run.safetensors")
+    resumed = Trainer.load(tmp_path / "run.safetensors")
+    kept = resumed.early_stopping
+    with pytest.raises(ConfigError, match="total_steps: expected at least 25"):
+        fit(resumed, 3, early_stopping=4)
+    assert resumed.early_stopping is kept
+    fit(resumed, 2, early_stopping=4)
+    assert resumed.early_stopping is kept
+
+
+def test_a_fit_that_is_refused_makes_the_run_no_longer(monkeypatch):
+    def no_room(*_):
+        raise DeviceMemoryError("no room", 0, 0, 0)
+
+    trainer = trainer_of("adam, one cycle, l2")
+    fit(trainer, 2)
+    monkeypatch.setattr("gpubp.training.epochs.feed_of", no_room)
+    with pytest.raises(DeviceMemoryError):
+        fit(trainer, 50)
+    assert trainer.total_steps == 10
 
 
 def test_a_loaded_trainer_predicts_the_same(tmp_path):
