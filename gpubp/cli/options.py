@@ -91,10 +91,10 @@ def dropout_rates(options: Options) -> list[float]:
 
 
 def groups_of(options: Options) -> dict[str, dict[str, float]]:
-    """The parameter groups; what was said of one pattern in several options belongs together."""
+    """The parameter groups; what several options say of one pattern stands together, where the last one says it."""
     groups: dict[str, dict[str, float]] = {}
     for pattern, numbers in options["group"] or ():
-        groups[pattern] = groups.get(pattern, {}) | numbers
+        groups[pattern] = groups.pop(pattern, {}) | numbers
     return groups
 
 

@@ -483,6 +483,7 @@ def test_parameter_groups_and_muon(gpubp, refused, flowers_csv):
     assert gpubp(*short, *numbers, "--epochs", 2, "--out", "r").code == 0
     _, trainer, _ = run.load_run("r")
     assert trainer.groups == {"*.b": {"weight_decay": 0, "lr_factor": 2}, "0.*": {"lr_factor": 0.5}}
+    assert list(trainer.groups) == ["0.*", "*.b"]  # the last mention of a pattern counts, for "0.b" too
     assert trainer.optimizer.config()["optimizer"] == "muon"
     assert gpubp("train", flowers_csv, *numbers, "--epochs", 3, "--out", "r", "--resume").code == 0
     other = ("--group", "*.b:lr_factor=3")
