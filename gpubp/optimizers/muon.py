@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, ClassVar
 
 from gpubp.backend import Backend, State
@@ -53,9 +54,10 @@ class Muon(Optimizer):
         self._check_flag("first")
         self._check_betas()
         self._check("eps", self.eps, LEAST_EPS, math.inf)
-        steps = self.steps
-        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= _MOST_STEPS:
+        steps: Any = self.steps
+        if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= int(steps) <= _MOST_STEPS:
             raise InputError(f"Muon: steps: expected an integer from 1 to {_MOST_STEPS}; got {steps!r}")
+        object.__setattr__(self, "steps", int(steps))  # NumPy's is no JSON
         if self.adjust not in ADJUSTMENTS:
             raise unknown_name("Muon: adjust", self.adjust, ADJUSTMENTS)
 

@@ -120,6 +120,8 @@ def _in_buffers(trainer: Trainer, step: Step) -> str | None:
     """The first launch of a stopped step whose buffers hold NaN or infinity: what no second computation may show."""
     net, launches = trainer.net, getattr(step.recording, "launches", ())
     for launch in launches:
+        if launch.scope == "update":
+            break  # its scratch holds anything behind a stop
         numbers = [array for array in launch.operands if array.dtype == net.dtype and array.size]
         if not all(map(net.backend.all_finite, numbers)):
             scope = f"loss, behind layer {len(net.layers) - 1}," if launch.scope == "loss" else launch.scope

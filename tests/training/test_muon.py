@@ -1,5 +1,7 @@
 """Muon: against PyTorch's optimizer and the equations in NumPy, in every way that a step is made, and its arguments."""
 
+import json
+
 import numpy as np
 import pytest
 from reference import host, torch_twin
@@ -8,6 +10,7 @@ import gpubp
 from gpubp import Dense, Muon, Network, Trainer
 from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.replay import GRADIENT_NOT_FINITE, SKIPPED, STOPPED
+from gpubp.training.diagnose import look
 
 WIDTHS, STEPS, LOSS = [5, 8, 6, 3], 200, "softmax_cross_entropy"  # a matrix for each side of its Gram matrix
 
@@ -196,6 +199,25 @@ def test_a_gradient_that_is_not_finite_leaves_everything_alone(device, name, bad
     assert trainer.counter(STOPPED) == GRADIENT_NOT_FINITE
 
 
+def test_what_its_scratch_holds_behind_a_stop_is_no_finding():
+    trainer = trainer_of(dtype="float32")
+    trainer.step(*data())
+    (step,), net = trainer._steps.values(), trainer.net
+    state = (net.flat, net.flat_gradients, *trainer.slots)
+    scratch = [
+        array
+        for launch in step.recording.launches
+        for array in launch.operands
+        if launch.scope == "update" and array.dtype == net.dtype
+        if not any(np.shares_memory(array, one) for one in state)
+    ]
+    assert scratch
+    for array in scratch:
+        array[...] = np.nan
+    trainer.state.counters[STOPPED] = GRADIENT_NOT_FINITE
+    assert "in a batch before the last one, which was not kept" in look(trainer, step).what
+
+
 def test_a_batch_that_is_left_out_is_as_one_that_was_never_there(device):
     x, y = (np.random.default_rng(0).standard_normal((24, n)) for n in (5, 3))
     y[12] = 1e200  # finite, and its loss is not
@@ -244,6 +266,12 @@ def test_matrices_are_those_of_hidden_products():
     assert set(second) - kept == {"1.0.W", "3.W"}
 
 
+def test_steps_of_numpy_are_an_integer():
+    found = Muon(steps=np.int64(4))
+    assert (found, type(found.steps)) == (Muon(steps=4), int)
+    assert json.loads(json.dumps(found.config()))["steps"] == 4
+
+
 def test_scales():
     assert Muon().scale(100, 25) == Muon().scale(25, 100) == pytest.approx(2.0)
     original = Muon(adjust="original")
@@ -257,6 +285,7 @@ def test_scales():
         ({"nesterov": 1}, "Muon: nesterov: expected True or False; got 1"),
         ({"steps": 0}, "Muon: steps: expected an integer from 1 to 99; got 0"),
         ({"steps": 2.5}, "Muon: steps: expected an integer"),
+        ({"steps": True}, "Muon: steps: expected an integer from 1 to 99; got True"),
         ({"adjust": "orignal"}, "did you mean 'original'"),
         ({"first": "yes"}, "Muon: first: expected True or False; got 'yes'"),
         ({"betas": (0.9, 1.0)}, "Muon: betas: expected a number"),
