@@ -10,6 +10,7 @@ import numpy as np
 from gpubp.errors import ConfigError, InputError, NumericalError, counted
 from gpubp.kernels.losses import LOSS_SUM, PENALTY_SUM, WEIGHT_SUM
 from gpubp.schedules import schedule as find_schedule
+from gpubp.training.micro import check_divided
 
 from ._engine import Engine
 from ._inputs import rows
@@ -85,6 +86,8 @@ def fit_once(estimator: Any, engine: Engine, data: Data, rng: np.random.RandomSt
             f"schedule: expected one that knows its steps, for partial_fit; got {estimator.schedule!r}, which needs "
             "the length of the run; give it its steps, or use fit"
         )
+    if estimator.batch_size != "auto":  # which follows the rows, of few too
+        check_divided(int(estimator.accumulate), int(estimator.batch_size))
     (x, y, w), ops = data, engine.net.backend
     trainer = engine.go_on(estimator, estimator._engine_loss(), rng)
     n = int(x.shape[0])

@@ -12,7 +12,7 @@ import gpubp
 from gpubp import Dense, Dropout, LayerNorm, Network, Trainer
 from gpubp.backend.cpu import CpuBackend
 from gpubp.errors import ConfigError, InputError, NumericalError, StorageError
-from gpubp.optimizers import SGD, Adam
+from gpubp.optimizers import SGD, Adam, Lion, Muon
 from gpubp.storage import load_tensors, save_tensors
 from gpubp.training import find_learning_rate
 from gpubp.training.micro import sizes_of
@@ -75,6 +75,20 @@ def test_all_that_a_step_may_be_asked_for(device, k):
     for trainer in ends:
         trainer.fit(X, Y, epochs=3, batch_size=16, sample_weight=W)
     same(*ends, bound=1e-11)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [Muon(0.02), Lion(1e-3), Adam(0.01, weight_decay=0.1)], ids=lambda o: o.name
+)
+@pytest.mark.parametrize(
+    "groups", [None, {"*.b": {"weight_decay": 0.0}, "1.*": {"lr_factor": 0.3}}], ids=["", "groups"]
+)
+def test_beside_every_way_of_an_update(device, optimizer, groups):
+    options = {"device": device, "optimizer": optimizer, "groups": groups}
+    ends = [trainer_of(parts, (4, 8, 6, 3), **options) for parts in (1, 3)]
+    for trainer in ends:
+        trainer.fit(X, Y, epochs=3, batch_size=16, sample_weight=W)
+    same(*ends, bound=1e-9)  # Muon enlarges what is rounded in small singular values
 
 
 def test_in_float32_too():
@@ -293,5 +307,8 @@ def test_the_estimators_take_it():
         gpubp.MLPRegressor(accumulate=0).fit(X, X)
     with pytest.raises(ValueError, match=r"^accumulate: expected at most batch_size=16"):
         gpubp.MLPRegressor(accumulate=17, **options).fit(X, X)
+    with pytest.raises(ValueError, match=r"^accumulate: expected at most batch_size=16"):
+        gpubp.MLPRegressor(accumulate=17, **options).partial_fit(X, X)
+    gpubp.MLPRegressor(accumulate=17, **options | {"batch_size": "auto"}).partial_fit(X[:5], X[:5])
     with pytest.raises(ValueError, match=r"accumulate: expected solver='adam' or 'sgd' beside it"):
         gpubp.MLPClassifier(accumulate=2, solver="lbfgs").fit(X, Y)
