@@ -1,5 +1,6 @@
 """The moving average of the weights: its equation in captured steps, what goes by it, files, stops, one-line errors."""
 
+import signal
 import warnings
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 import gpubp
 from gpubp.errors import ConfigError, InputError
+from gpubp.training import epochs as loop
+from gpubp.training.step import Step
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((21, 4)), RNG.integers(0, 3, 21)
@@ -103,6 +106,66 @@ def test_a_batch_that_is_left_out_is_no_part_of_it(device):
             trainer.fit(x[:rows], targets[:rows], epochs=2, batch_size=8, shuffle=False)
         averages.append(host(trainer, trainer.average))
     np.testing.assert_array_equal(*averages)
+
+
+TOO_FAST = 300.0  # with which errors of 1e151 grow until their squares are no numbers
+
+
+def too_fast(trainer, row):
+    """Behind the first epoch a rate with which the second one overflows, until it is halved a few times."""
+    if row["epoch"] == 1:
+        trainer.optimizer = gpubp.SGD(TOO_FAST, momentum=0.9)
+
+
+def rolling(device="cpu", on_nan="rollback"):
+    net = gpubp.Network([4, 3], dtype="float64", device=device, seed=1)
+    optimizer = gpubp.SGD(0.1, momentum=0.9)
+    return gpubp.Trainer(net, "mse", optimizer, ema=DECAY, on_nan=on_nan, seed=0)
+
+
+FAR, IN_TURN = (X, 1e151 * X[:, :3]), {"batch_size": 8, "shuffle": False}
+
+
+@pytest.mark.filterwarnings("ignore:training step:RuntimeWarning")
+def test_a_rollback_takes_it_back_too(device):
+    """Weights, momentum and average are those of a run that had the last rate in that epoch from its beginning."""
+    trainer, twin = rolling(device), rolling(device, "stop")
+    trainer.fit(*FAR, epochs=2, **IN_TURN, callbacks=[too_fast])
+    rate = trainer.optimizer.lr
+    assert rate < TOO_FAST
+    twin.fit(*FAR, epochs=1, **IN_TURN)
+    twin.optimizer = gpubp.SGD(rate, momentum=0.9)
+    twin.fit(*FAR, epochs=1, **IN_TURN)
+    assert_same(trainer, twin)
+
+
+@pytest.mark.filterwarnings("ignore:training step:RuntimeWarning")
+def test_a_signal_between_rollbacks_takes_nothing_from_it(tmp_path, monkeypatch):
+    """The file has the average of the beginning of the epoch, to which the resumed run goes back."""
+    whole, cut, run = rolling(), rolling(), Step.run
+    whole.fit(*FAR, epochs=2, **IN_TURN, callbacks=[too_fast])
+
+    def press(step, times):
+        run(step, times)
+        if step.trainer.steps == 4 and step.trainer.optimizer.lr == TOO_FAST / 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "run", press)
+        patch.setattr(loop, "CHUNK_SECONDS", 1e-9)  # one step at a time
+        assert cut.fit(*FAR, epochs=2, **IN_TURN, callbacks=[too_fast]).stopped == "interrupted"
+    assert (cut.position.examples, cut.position.rollbacks) == (8, 2)
+    cut.save(tmp_path / "cut.safetensors")
+    resumed = gpubp.Trainer.load(tmp_path / "cut.safetensors", device="cpu")
+    assert resumed.optimizer.lr > whole.optimizer.lr  # it rolls back once more, or oftener
+    resumed.fit(*FAR, epochs=1, **IN_TURN)
+    assert_same(resumed, whole)
+
+
+def assert_same(trainer, other):
+    for mine, theirs in zip((trainer.net.flat, *trainer.slots), (other.net.flat, *other.slots), strict=True):
+        np.testing.assert_array_equal(host(trainer, mine), host(other, theirs))
+    assert trainer.history["loss"] == other.history["loss"]
 
 
 def test_before_the_first_update_there_is_none():
