@@ -8,6 +8,7 @@ from reference import host, torch_twin
 
 import gpubp
 from gpubp import Dense, Muon, Network, Trainer
+from gpubp.backend.cpu.arrays import CpuArrays
 from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.replay import GRADIENT_NOT_FINITE, SKIPPED, STOPPED
 from gpubp.training.diagnose import look
@@ -199,22 +200,23 @@ def test_a_gradient_that_is_not_finite_leaves_everything_alone(device, name, bad
     assert trainer.counter(STOPPED) == GRADIENT_NOT_FINITE
 
 
-def test_what_its_scratch_holds_behind_a_stop_is_no_finding():
+def test_memory_that_a_stopped_step_never_wrote_is_no_finding(monkeypatch):
+    """Such as the scratch of an update, or what a GPU sees of a batch that is gone: there is nothing else to say."""
+    new = CpuArrays._new
+
+    def dirty(ops, shape, dtype):
+        array = new(ops, shape, dtype)
+        if array.dtype.kind == "f":
+            array.fill(np.nan)
+        return array
+
+    monkeypatch.setattr(CpuArrays, "_new", dirty)
     trainer = trainer_of(dtype="float32")
-    trainer.step(*data())
-    (step,), net = trainer._steps.values(), trainer.net
-    state = (net.flat, net.flat_gradients, *trainer.slots)
-    scratch = [
-        array
-        for launch in step.recording.launches
-        for array in launch.operands
-        if launch.scope == "update" and array.dtype == net.dtype
-        if not any(np.shares_memory(array, one) for one in state)
-    ]
-    assert scratch
-    for array in scratch:
-        array[...] = np.nan
+    batch = trainer.net.check_batch(*data(), trainer.loss)
+    step = trainer._step_for(*batch[:2])
+    step.fill(*batch)
     trainer.state.counters[STOPPED] = GRADIENT_NOT_FINITE
+    step.run(1)
     assert "in a batch before the last one, which was not kept" in look(trainer, step).what
 
 

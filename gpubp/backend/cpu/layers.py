@@ -94,7 +94,7 @@ class CpuLayers(CpuLaunches):
     def loss_delta(
         self, loss: Loss, g: Activation, z: Array, b: Array, y: Array, w: Array, db: Array, state: State
     ) -> Array:
-        partials = self.empty((2 * granule_count(len(z)), z.shape[1]), z.dtype)
+        partials = self.zeros((2 * granule_count(len(z)), z.shape[1]), z.dtype)  # losses take a column
         operands = (z, b, y, w, db, partials, state.stats, state.counters)
         if loss.softmax:
             factory: Callable[..., Any] = loss_passes.softmax_loss
