@@ -106,7 +106,7 @@ def test_a_run_from_before_some_options_goes_on(gpubp, flowers_csv, tmp_path):
     path = tmp_path / "r" / "model.safetensors"
     tensors, metadata = load_tensors(path, sealed=True)
     plain = json.loads(tensors["extra.run.json"].tobytes())
-    for name in ("accumulate", "norm", "gated", "residual", "embed", "group"):
+    for name in ("accumulate", "norm", "gated", "residual", "embed", "embedding_size", "group"):
         del plain["options"][name]
     tensors["extra.run.json"] = np.frombuffer(json.dumps(plain).encode(), np.uint8)
     save_tensors(path, tensors, metadata)
