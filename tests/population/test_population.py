@@ -103,16 +103,16 @@ def test_what_else_a_trainer_is_given():
 
 
 @pytest.mark.parametrize("optimizer", [Muon(0.02), Lion(1e-3)], ids=["muon", "lion"])
-def test_other_optimizers_and_groups_of_parameters(device, optimizer):
+def test_other_optimizers_and_groups_of_parameters(optimizer):
     groups = [None, {"*.b": {"weight_decay": 0.0}, "0.*": {"lr_factor": 0.1}}, {"1.W": {"lr_factor": 3.0}}]
     given = {"epochs": 3, "batch_size": 16, "validation": (X, LABELS)}
     loss, layers = "softmax_cross_entropy", [4, 8, 6, 3]
     trainer = PopulationTrainer(
-        population(3, device, layers=layers), loss, optimizer, groups=groups, clip_norm=0.5, seeds=20
+        population(3, layers=layers), loss, optimizer, groups=groups, clip_norm=0.5, seeds=20
     )
     trainer.fit(X, LABELS, **given)
     for k, together in enumerate(trainer):
-        alone = separate(k, loss, optimizer, device, layers=layers, groups=groups[k], clip_norm=0.5)
+        alone = separate(k, loss, optimizer, layers=layers, groups=groups[k], clip_norm=0.5)
         alone.fit(X, LABELS, **given)
         same(together, alone)
         assert together.groups == (groups[k] or {})

@@ -83,9 +83,8 @@ def test_all_that_a_step_may_be_asked_for(device, k):
 @pytest.mark.parametrize(
     "groups", [None, {"*.b": {"weight_decay": 0.0}, "1.*": {"lr_factor": 0.3}}], ids=["", "groups"]
 )
-def test_beside_every_way_of_an_update(device, optimizer, groups):
-    options = {"device": device, "optimizer": optimizer, "groups": groups}
-    ends = [trainer_of(parts, (4, 8, 6, 3), **options) for parts in (1, 3)]
+def test_beside_every_way_of_an_update(optimizer, groups):
+    ends = [trainer_of(parts, (4, 8, 6, 3), optimizer=optimizer, groups=groups) for parts in (1, 3)]
     for trainer in ends:
         trainer.fit(X, Y, epochs=3, batch_size=16, sample_weight=W)
     same(*ends, bound=1e-9)  # Muon enlarges what is rounded in small singular values

@@ -82,15 +82,15 @@ def test_a_batch_larger_than_the_data_is_all_of_it():
     assert sweep.losses[0] == pytest.approx(float(first.step(x, y)), rel=1e-12)
 
 
-def test_rows_without_weight_are_left_out(device):
+def test_rows_without_weight_are_left_out():
     """Which `fit` takes too, though a batch of them alone weighs nothing."""
     x, y = data()
     w = np.zeros(200)
     kept = np.arange(0, 200, 10)
     w[kept] = np.linspace(0.5, 2, 20)
     options = {"batch_size": 4, "steps": 30, "highest": 0.1, "seed": 5}
-    sweep = find_learning_rate(trainer_of(device), x, y, w, **options)
-    alone = find_learning_rate(trainer_of(device), x[kept], y[kept], w[kept], **options)
+    sweep = find_learning_rate(trainer_of(), x, y, w, **options)
+    alone = find_learning_rate(trainer_of(), x[kept], y[kept], w[kept], **options)
     assert len(sweep.losses) == 30
     np.testing.assert_array_equal(sweep.losses, alone.losses)
 
