@@ -62,7 +62,6 @@ def test_hidden_layers_are_what_was_asked_for_and_are_kept_in_the_run(gpubp, flo
     for command in ("predict", "evaluate", "gradcheck"):
         done = gpubp(command, "run", flowers_csv)
         assert done.code == 0, (command, done)
-    assert f"network   {words}" in gpubp("explain", "run").out
     info = gpubp("info", "run").out
     assert f"network   {words}" in info
     typed = re.search(r"^options   (.*)$", info, re.MULTILINE)[1]
@@ -75,6 +74,7 @@ def test_a_run_of_blocks_goes_on_as_if_it_had_not_stopped(gpubp, refused, flower
     assert gpubp(*common, "--epochs", 4, "--out", "whole").code == 0
     assert gpubp(*common, "--epochs", 2, "--out", "broken").code == 0
     assert gpubp("train", flowers_csv, "--epochs", 4, "--out", "broken", "--resume").code == 0
+    assert "-6-6-6-3, RMSNorm, gated silu, residual, " in gpubp("explain", "broken").out
     whole, broken = (load_tensors(f"{name}/model.safetensors")[0] for name in ("whole", "broken"))
     names = [name for name in whole if name.startswith(("parameters", "slot"))]
     assert "parameters/3.1.W" in names  # the gated unit in the last block
@@ -121,11 +121,11 @@ def test_what_does_not_go_together_is_refused_before_a_run_is_made(
 
 
 def test_networks_that_are_only_looked_at_have_them_too(gpubp, refused):
-    for command in ("gradcheck", "explain"):
-        result = gpubp(command, *BLOCK, "--batch-size", 4)
+    for command in (("gradcheck", "--hidden", "4,4"), ("explain", "--layers", "6,5,5,4")):
+        result = gpubp(*command, *BLOCK, "--batch-size", 4)
         assert result.code == 0, result.err
         assert ", RMSNorm, gated silu, residual, " in result.out
-        assert "LayerNorm, " in gpubp(command, "--norm", "layer", "--batch-size", 4).out
+        assert "LayerNorm, " in gpubp(*command, "--norm", "layer", "--batch-size", 4).out
     refused("explain", "--layers", "4,3,2", "--residual", naming="as in --layers 784,512,512,10")
 
 
