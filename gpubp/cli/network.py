@@ -38,9 +38,11 @@ def layers_of(
     function = activation_of(activation if options["activation"] is None else options["activation"])
     products = from_widths(widths, function, "identity", max_norm=options.get("max_norm"), gated=gated)
     found = with_dropout(products, rates or [0.0] * (len(widths) - 2), norm, residual=bool(residual))
-    for name, given in {"gated": gated, "norm": norm}.items():
-        if given is not None and len(widths) == 2:
-            raise ConfigError(f"--{name}: expected hidden layers beside it; got none; use {example}")
+    for name in ("gated", "norm", "max_norm"):
+        if options.get(name) is not None and len(widths) == 2:
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: expected hidden layers beside it; got none; use {example}"
+            )
     if residual and not any(layer.inner for layer in found if isinstance(layer, Layer)):
         raise ConfigError(
             "--residual: expected a hidden layer as wide as what it takes, to add the two; got widths "

@@ -109,6 +109,7 @@ def test_blocks_behind_embedded_columns(gpubp, tmp_path):
         (("--gated", "geglu", "--max-norm", 2), "--gated: expected no --max-norm beside it"),
         (("--gated", "geglu", "--hidden", "none"), "--gated: expected hidden layers beside it; got none"),
         (("--norm", "rms", "--hidden", "none"), "--norm: expected hidden layers beside it; got none"),
+        (("--max-norm", 2, "--hidden", "none"), "--max-norm: expected hidden layers beside it; got none"),
         (("--residual",), "got widths 3-512-256-3; repeat one, as in --hidden 512,512"),
         (("--residual", "--hidden", "none"), "--residual: expected a hidden layer as wide as what it takes"),
     ],
