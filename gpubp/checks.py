@@ -64,10 +64,18 @@ def type_name(value: Any) -> str:
     return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
 
 
+def dense_parameters(widths: Sequence[int]) -> int:
+    """Weights and biases of dense layers between these widths."""
+    return sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(widths))
+
+
 @contextmanager
-def in_memory(widths: Sequence[int], option: str) -> Iterator[None]:
-    """Around what allocates the parameters of a network; ConfigError that names the option where they do not fit."""
-    parameters = sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(widths))
+def in_memory(widths: Sequence[int], option: str, *, beside: int = 0) -> Iterator[None]:
+    """Around what allocates the parameters of a network; ConfigError that names the option where they do not fit.
+
+    `beside` are those that do not stand between these widths.
+    """
+    parameters = beside + dense_parameters(widths)
     try:
         if parameters > sys.maxsize // 16:
             raise MemoryError  # NumPy would speak of a bad shape: no array has that many bytes

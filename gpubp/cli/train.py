@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import shlex
 import sys
+from contextlib import AbstractContextManager
 
 import numpy as np
 
-from gpubp.checks import in_memory
+from gpubp.checks import dense_parameters, in_memory
 from gpubp.data import Dataset, load, split
 from gpubp.errors import ConfigError, DataError, InputError, NumericalError
 from gpubp.layers import Embedding
@@ -183,7 +185,7 @@ def _trainer(run: Run, options: Options) -> Trainer:
         else []
     )
     widths = [first[0].n_out if first else run.inputs.width, *options["hidden"], run.n_outputs]
-    with in_memory(widths, "--hidden"):
+    with _in_memory(widths, first):
         net = Network(
             [*first, *layers_of(widths, options, DEFAULTS["activation"], dropout_rates(options))],
             device=options["device"],
@@ -209,6 +211,14 @@ def _trainer(run: Run, options: Options) -> Trainer:
             accumulate=options["accumulate"] or 1,
             groups=groups_of(options),
         )
+
+
+def _in_memory(widths: list[int], first: list[Embedding]) -> AbstractContextManager[None]:
+    """Names --embedding-size where most parameters come of it: the tables, and the weights of what they give."""
+    tables = sum(math.prod(layer.shapes()["E"]) for layer in first)
+    without = dense_parameters([first[0].n_in if first else widths[0], *widths[1:]])
+    largest = "--hidden" if 2 * without >= tables + dense_parameters(widths) else "--embedding-size"
+    return in_memory(widths, largest, beside=tables)
 
 
 def _forget_unknown(net: Network, embedding: Embedding) -> None:

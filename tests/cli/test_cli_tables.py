@@ -182,6 +182,9 @@ def test_embedded_columns(gpubp, homes, refused, tmp_path):
     assert predicted.code == 0
     assert "of unknown category ('moon') taken as a category of its own" in predicted.err
     refused("train", homes, "--embedding-size", "3", naming="expected columns to embed; got none")
+    for option, large in (("--embedding-size", 10**12), ("--hidden", "100000000,100000000")):
+        words = f"{option}: expected a network that fits in memory"
+        refused("train", homes, *asked, option, large, naming=words)
     assert gpubp("train", homes, "--out", "r", "--resume", "--epochs", 4).code == 0
 
 
