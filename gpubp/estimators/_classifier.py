@@ -43,6 +43,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     label_smoothing: the share of each target that goes to all classes alike while training.
     dropout: the share of hidden units that is left out in a step, one number or one for each hidden layer.
     norm: None, "layer" or "rms": LayerNorm or RMSNorm between each hidden layer and its activation.
+    max_norm: None, or how long the vector of a hidden unit's incoming weights may be after a step.
     metric: what early stopping watches and `validation_scores_` holds: None for accuracy, the name of a scorer of
         scikit-learn, or a function of (y_true, y_pred); higher is better.
     schedule: a name or an object of `gpubp.schedules`, which multiplies learning_rate_init over the steps of max_iter
@@ -96,6 +97,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         label_smoothing: float = 0.0,
         dropout: Any = 0.0,
         norm: str | None = None,
+        max_norm: float | None = None,
         metric: Any = None,
         schedule: Any = None,
         gradient_clip: Any = None,

@@ -24,7 +24,7 @@ from gpubp.schedules import schedule as find_schedule
 from gpubp.training import Trainer
 
 from . import _norms
-from ._parameters import NAMES, clipping, dropout_rates, label_smoothing
+from ._parameters import NAMES, clipping, dropout_rates, label_smoothing, max_norm
 
 Array = npt.NDArray[Any]
 RATES = ("learning_rate_init", "beta_1", "beta_2", "epsilon", "momentum", "nesterovs_momentum")
@@ -75,6 +75,7 @@ class Key:
     units: tuple[int, ...]
     activation: str | Activation
     norm: str | None
+    max_norm: float | None
     dropout: tuple[float, ...]
     device: Any
     precision: str | None
@@ -235,14 +236,14 @@ def _key(estimator: Any, norms: _norms.Norms, dtype: np.dtype[Any] | None) -> Ke
     rates = dropout_rates(estimator)
     rates = rates if len(rates) == len(shapes) - 1 else [0.0] * (len(shapes) - 1)
     units = (shapes[0][0], *(shape[1] for shape in shapes))
-    return Key(
-        units, activation, _norms.kind(norms), tuple(rates), estimator.device, estimator.precision, dtype.name
-    )
+    beside = _norms.kind(norms), max_norm(estimator), tuple(rates)
+    return Key(units, activation, *beside, estimator.device, estimator.precision, dtype.name)
 
 
 def _layers(key: Key) -> list[Given]:
     """Dense layers, each hidden one followed by its norm and its dropout where there are such."""
-    return with_dropout(from_widths(list(key.units), key.activation, "identity"), key.dropout, key.norm)
+    dense = from_widths(list(key.units), key.activation, "identity", max_norm=key.max_norm)
+    return with_dropout(dense, key.dropout, key.norm)
 
 
 def _settings(estimator: Any) -> tuple[Any, ...]:

@@ -131,6 +131,7 @@ def check_parameters(estimator: Any) -> None:
             raise InputError(f"{name}: {parameter}: expected {expected}; got {value!r:.60}")
     hidden_sizes(estimator)
     dropout_rates(estimator)
+    max_norm(estimator)
     clipping(estimator)
     find_schedule(estimator.schedule)
     check_metric(estimator.metric)
@@ -139,14 +140,16 @@ def check_parameters(estimator: Any) -> None:
 
 def _check_together(estimator: Any) -> None:
     """Parameters that do not go with each other."""
-    if estimator.norm is not None and not hidden_sizes(estimator):
-        raise ConfigError(
-            f"norm: expected hidden layers beside it; got hidden_layer_sizes={estimator.hidden_layer_sizes!r}; "
-            "change one of the two"
-        )
+    for parameter in ("norm", "max_norm"):
+        if getattr(estimator, parameter) is not None and not hidden_sizes(estimator):
+            raise ConfigError(
+                f"{parameter}: expected hidden layers beside it; got hidden_layer_sizes="
+                f"{estimator.hidden_layer_sizes!r}; change one of the two"
+            )
     if estimator.solver == "lbfgs":
         unused = {
             "dropout": any(dropout_rates(estimator)),
+            "max_norm": estimator.max_norm is not None,
             "label_smoothing": label_smoothing(estimator) > 0,
             "schedule": estimator.schedule is not None,
             "gradient_clip": estimator.gradient_clip is not None,
@@ -186,6 +189,15 @@ def dropout_rates(estimator: Any) -> list[float]:
             f"got {given!r}"
         )
     return [float(rate) for rate in rates]
+
+
+def max_norm(estimator: Any) -> float | None:
+    """The longest vector of a hidden unit's incoming weights; None where any is fine."""
+    given = estimator.max_norm
+    expected = _or(None, _number(0, math.inf, open_low=True), "None")(given)
+    if expected:
+        raise InputError(f"max_norm: expected {expected}; got {given!r:.60}")
+    return None if given is None else float(given)
 
 
 def label_smoothing(estimator: Any) -> float:

@@ -71,6 +71,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         precision: str | None = None,
         dropout: Any = 0.0,
         norm: str | None = None,
+        max_norm: float | None = None,
         metric: Any = None,
         schedule: Any = None,
         gradient_clip: Any = None,

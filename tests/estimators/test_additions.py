@@ -223,3 +223,34 @@ def test_the_focal_loss_weighs_what_is_right_down(y):
     np.testing.assert_allclose(trained.to_sklearn().predict_proba(X), trained.predict_proba(X), rtol=1e-9)
     with pytest.raises(ValueError, match="loss: expected 'cross_entropy' for multilabel targets"):
         classifier(loss="focal").fit(X, (X > 0).astype(int))
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_max_norm_keeps_the_incoming_weights_of_hidden_units_short(solver):
+    options = {"hidden_layer_sizes": (8, 6), "solver": solver, "learning_rate_init": 0.1}
+    for make, y in ((classifier, MANY), (regressor, X[:, 0])):
+        plain, fitted = (make(max_norm=limit, **options).fit(X, y) for limit in (None, 0.7))
+        longest = [[np.linalg.norm(W, axis=0).max() for W in each.coefs_] for each in (plain, fitted)]
+        assert max(longest[0][:2]) > 0.8
+        assert max(longest[1][:2]) == pytest.approx(0.7)
+        assert longest[1][2] > 0.7  # of outputs there is no limit
+        fitted.set_params(max_norm=0.5).partial_fit(X, y)
+        assert max(np.linalg.norm(W, axis=0).max() for W in fitted.coefs_[:2]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, np.nan, np.inf, "1", True])
+def test_a_max_norm_that_is_none(limit):
+    with pytest.raises(gpubp.InputError, match=r"^max_norm: expected None or a number above 0; got "):
+        classifier(max_norm=limit).fit(X, MANY)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"solver": "lbfgs"}, "max_norm: expected solver='adam' or 'sgd' beside it"),
+        ({"hidden_layer_sizes": ()}, r"max_norm: expected hidden layers beside it; got hidden_layer_sizes=\(\)"),
+    ],
+)  # fmt: skip
+def test_max_norm_where_it_would_be_without_effect(options, message):
+    with pytest.raises(gpubp.ConfigError, match=message):
+        classifier(max_norm=1.0, **options).fit(X, MANY)
