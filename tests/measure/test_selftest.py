@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from gpubp.backend import get_backend
+from gpubp.backend import Backend, get_backend
 from gpubp.backend.cpu import CpuBackend
 from gpubp.cli import main
 from gpubp.kernels.replay import STOPPED
-from gpubp.measure import Check, selftest
+from gpubp.measure import Check, checking, selftest, step_checks
 from gpubp.measure.checking import from_storage, to_storage, worst
 from gpubp.measure.selftest import subjects
 
@@ -129,6 +129,20 @@ def test_a_wrong_device_fails(name):
     check = by_name(Wrong(), name)[name]
     assert not check.ok
     assert check.error > check.bound
+
+
+def test_every_operation_of_a_backend_is_checked(monkeypatch):
+    class Seen(CpuBackend):
+        def __getattribute__(self, name):
+            called.add(name)
+            return super().__getattribute__(name)
+
+    monkeypatch.setattr(checking, "_SMALL", 125)
+    monkeypatch.setattr(step_checks, "_NETWORKS", ((6, 8, 8, 5),))
+    called, none = set(), {"description", "memory", "side_by_side"}  # launch no kernel of their own
+    found = [*selftest(Seen(), "float64", small=True)]
+    assert len(found) > 80
+    assert Backend.__abstractmethods__ - none <= called
 
 
 def test_what_is_raised_is_a_failed_check():
