@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .estimators import MLPRegressor as MLPRegressor
     from .gradcheck import gradcheck as gradcheck
     from .layers import GEGLU as GEGLU
+    from .layers import BatchNorm as BatchNorm
     from .layers import Dense as Dense
     from .layers import Dropout as Dropout
     from .layers import Embedding as Embedding
@@ -71,6 +72,7 @@ _ROOMS = {
     "gradcheck": ("gradcheck",),
     "layers": (
         "GEGLU",
+        "BatchNorm",
         "Dense",
         "Dropout",
         "Embedding",

@@ -36,9 +36,9 @@ class Access:
         return not apart and (self.written or other.written) and not same_member
 
 
-def by_rows(array: Array, *, written: bool = False) -> Access:
+def by_rows(array: Array, *, written: bool = False, late: bool = False) -> Access:
     """Each member touches its share of the rows."""
-    return _access(array, written, ("rows", len(array)), False)
+    return _access(array, written, ("rows", len(array)), late)
 
 
 def by_all(array: Array, *, written: bool = False, late: bool = False) -> Access:

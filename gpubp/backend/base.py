@@ -240,6 +240,49 @@ class Backend(GroupedUpdates, ABC):
         x, gain and bias are those that `normalize` was given, moments what it kept.
         """
 
+    @abstractmethod
+    def batch_normalize(
+        self, x: Array, gain: Array, bias: Array, eps: Array, g: Activation
+    ) -> tuple[Array, Array]:
+        """a = g(gain (x - m) r + bias) in a new array, and m, r and v of each column (3, n), for x (batch, n).
+
+        m and v are the column's mean and biased variance, r = 1 / sqrt(v + eps). gain, bias (n,), eps (1,) and the
+        moments are of the parameters' dtype.
+        """
+
+    @abstractmethod
+    def batch_normalize_delta(
+        self,
+        upstream: Array,
+        x: Array,
+        moments: Array,
+        gain: Array,
+        bias: Array,
+        g: Activation,
+        dgain: Array,
+        dbias: Array,
+    ) -> Array:
+        """dE/dx from upstream = dE/da, written over it; dE/dgain (n,) and dE/dbias (n,).
+
+        x, gain and bias are those that `batch_normalize` was given, moments what it kept.
+        """
+
+    @abstractmethod
+    def normalize_by_running(
+        self, x: Array, gain: Array, bias: Array, eps: Array, g: Activation, mean: Array, variance: Array
+    ) -> Array:
+        """g(gain (x - mean) / sqrt(variance + eps) + bias) in a new array, for x (batch, n) and vectors (n,)."""
+
+    @abstractmethod
+    def follow(
+        self, mean: Array, variance: Array, moments: Array, momentum: Array, batch: int, state: State
+    ) -> None:
+        """mean += momentum (m - mean), variance += momentum (v batch / (batch - 1) - variance), of moments (3, n).
+
+        momentum is (1,) in float64, batch the number of rows behind the moments, at least 2. Nothing where the loss of
+        these rows has stopped the run.
+        """
+
     def dense_delta(self, delta: Array, W: Array, saved: Array, g: Activation, db: Array) -> Array:
         """BP2, BP3 from the delta above: (delta W^T) * g'(z); db: a product and `delta`, fused where that pays."""
         return self.delta(self.matmul(delta, W.T), saved, g, db)

@@ -60,6 +60,26 @@ def normalize_delta(x: Array, g: Activation, center: bool) -> int:
     return normalize_gradients(x, g) + int(x.size) * (6 + 2 * center) + row
 
 
+def batch_normalize(x: Array, g: Activation) -> int:
+    """The mean; x - m, its square and their sum; times r and gain, plus bias; g. A column: quotients, eps, root."""
+    return int(x.size) * (8 + _of(g)) + 5 * int(x.shape[1])
+
+
+def batch_normalize_delta(x: Array, g: Activation) -> int:
+    """n and z; d = upstream g'(z); d n; both sums; n again, two products and differences, gain r. A column: 1 / B."""
+    return int(x.size) * (14 + 2 * _of(g)) + 3 * int(x.shape[1])
+
+
+def normalize_by_running(x: Array, g: Activation) -> int:
+    """x - m, times r and gain, plus bias; g. A column: eps, root, quotient."""
+    return int(x.size) * (4 + _of(g)) + 3 * int(x.shape[1])
+
+
+def follow(mean: Array) -> int:
+    """A difference, a product and a sum for each of the two; the variance times its correction."""
+    return 7 * int(mean.size)
+
+
 def gated(a: Array, g: Activation, *, keep: bool) -> int:
     """u + b, v + b, g and the product with v; kept with g' and its product with v."""
     return int(a.size) * (3 + _of(g) + keep * (1 + _of(g)))

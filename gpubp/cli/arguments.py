@@ -142,7 +142,11 @@ def _blocks(add: Add) -> None:
         metavar="KIND",
         help="swiglu or geglu: hidden layers are gated units, without --activation (none)",
     )
-    add("--norm", metavar="KIND", help="layer or rms: brings what each hidden layer gives to one size (none)")
+    add(
+        "--norm",
+        metavar="KIND",
+        help="layer, rms or batch: brings what each hidden layer gives to one size (none)",
+    )
     add(
         "--residual",
         action="store_true",

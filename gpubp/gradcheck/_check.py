@@ -58,9 +58,14 @@ def gradcheck(
     found = copy.resolve_loss(loss)
     x, y, w = copy.check_batch(x, y, found, sample_weight)
     E = _Evaluation(copy, found, x, y, w, mask_seed(masks))
-    tensors = {name: copy.backend.to_host(view).copy() for name, view in copy.parameters().items()} | {"x": x}
-    samples = _samples(samples, sum(tensor.size for tensor in tensors.values()))
     _, gradients = copy.gradients(x, y, found, w, masks=masks)
+    tensors = {
+        name: copy.backend.to_host(view).copy()
+        for name, view in copy.parameters().items()
+        if name in gradients
+    }
+    tensors["x"] = x
+    samples = _samples(samples, sum(tensor.size for tensor in tensors.values()))
     rng = np.random.default_rng(seed)
     checks = {}
     for name, values in tensors.items():
@@ -126,7 +131,7 @@ class _Evaluation:
         of_inputs, *drops = self.net.drops(self.masks, state)
         x = self.net.dropped(x, of_inputs)
         for layer, drop in zip(hidden, drops, strict=True):
-            x, _ = layer.forward(ops, x, keep=False, drop=drop)
+            x, _ = layer.forward(ops, x, keep=True, drop=drop)  # as in training: by the moments of the batch
         z = last.product(ops, x)
         ops.loss_delta(self.loss, last.activation, z, last.b, self.y, self.w, self.db, state)
         return float(ops.to_host(state.stats)[LOSS])

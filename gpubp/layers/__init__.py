@@ -1,6 +1,7 @@
 """Layers: forward and backward in the operations of a backend, and the lists of them that networks are made of."""
 
 from ._base import Layer
+from ._batch_norm import BatchNorm
 from ._chain import backward, forward, leaves
 from ._dense import Dense
 from ._dropout import Dropout
@@ -15,6 +16,7 @@ __all__ = [
     "GATES",
     "GEGLU",
     "NORMS",
+    "BatchNorm",
     "Dense",
     "Dropout",
     "Embedding",

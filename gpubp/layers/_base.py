@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from gpubp.backend.base import Array, Backend, Drop
+from gpubp.backend.base import Array, Backend, Drop, State
 from gpubp.kernels.activations import Activation
 
 
@@ -33,6 +33,9 @@ class Layer(ABC):
     )  # inputs that are numbers of categories: how many there are
     matrices: int = 1  # that stand side by side in W; each is drawn on its own
     inner: tuple[Layer, ...] = ()  # the layers that it is made of, which have all its parameters
+    untrained: tuple[str, ...] = ()  # parameters that have no gradient, and that `follow` changes
+    nonnegative: tuple[str, ...] = ()  # parameters that are never below 0
+    fewest: int = 1  # examples that a training step needs
 
     # parameters
 
@@ -62,7 +65,7 @@ class Layer(ABC):
 
     @abstractmethod
     def forward(self, ops: Backend, x: Array, *, keep: bool, drop: Drop | None = None) -> tuple[Array, Any]:
-        """a, and with `keep` what `delta` needs of it; `drop` drops some of a, and always keeps that."""
+        """a, and with `keep`, as in training, what `delta` needs; `drop` drops some of a, and always keeps that."""
 
     @abstractmethod
     def delta(
@@ -86,6 +89,9 @@ class Layer(ABC):
     def dx(self, ops: Backend, delta: Array) -> Array:
         """dE/dx in the dtype of the parameters."""
         return self.upstream(ops, delta)
+
+    def follow(self, ops: Backend, saved: Any, state: State) -> None:  # noqa: B027 (most train all they have)
+        """Behind the way back of a training step, changes what is not trained, by what `forward` kept."""
 
     # what it costs
 

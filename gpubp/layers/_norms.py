@@ -15,11 +15,10 @@ from gpubp.kernels.activations import activation as find_activation
 from ._base import Above, Layer
 
 
-class _RowNorm(Layer):
-    """a = g(gain (x - m) r + bias), m and r of each row."""
+class Norm(Layer):
+    """a = g(gain (x - m) r + bias): as many outputs as inputs, and a delta that is dE/dx."""
 
     kind: ClassVar[str]  # in a configuration
-    center: ClassVar[bool]
 
     def __init__(self, n: int, activation: str | Activation, eps: float) -> None:
         name = type(self).__name__
@@ -35,6 +34,43 @@ class _RowNorm(Layer):
         self.dgain: Array = None
         self.dbias: Array = None
         self._eps: Array = None
+
+    def gradient(self, ops: Backend, x: Array, delta: Array) -> None:
+        """Nothing: `delta` has written them."""
+
+    def upstream(self, ops: Backend, delta: Array) -> Array:
+        """delta itself, which is dE/dx."""
+        return delta
+
+    def dx(self, ops: Backend, delta: Array) -> Array:
+        """dE/dx in the dtype of the parameters."""
+        if delta.dtype == self.gain.dtype:
+            return delta
+        out = ops.empty(delta.shape, self.gain.dtype)
+        ops.cast(delta, out)
+        return out
+
+    def described(self) -> str:
+        """Kind, width and activation."""
+        return f"{type(self).__name__} of {self.n_out}, {self.activation.name}"
+
+    def config(self) -> dict[str, Any]:
+        """What `from_config` needs to make this layer again, without its parameters."""
+        return {
+            "layer": self.kind,
+            "n": self.n_out,
+            "activation": self.activation.config(),
+            "eps": self.eps,
+        }
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.n_out}, {self.activation.name!r}, eps={self.eps:g})"
+
+
+class _RowNorm(Norm):
+    """m and r of each row."""
+
+    center: ClassVar[bool]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """gain and, of LayerNorm, bias: vectors, to which penalties do not apply."""
@@ -90,40 +126,9 @@ class _RowNorm(Layer):
             center=self.center,
         )
 
-    def gradient(self, ops: Backend, x: Array, delta: Array) -> None:
-        """Nothing: `delta` has written them."""
-
-    def upstream(self, ops: Backend, delta: Array) -> Array:
-        """delta itself, which is dE/dx."""
-        return delta
-
-    def dx(self, ops: Backend, delta: Array) -> Array:
-        """dE/dx in the dtype of the parameters."""
-        if delta.dtype == self.gain.dtype:
-            return delta
-        out = ops.empty(delta.shape, self.gain.dtype)
-        ops.cast(delta, out)
-        return out
-
     def kept(self, *, dropped: bool) -> int:
         """a, m and r, and what stands above it on the way back."""
         return 2 * self.n_out + 4
-
-    def described(self) -> str:
-        """Kind, width and activation."""
-        return f"{type(self).__name__} of {self.n_out}, {self.activation.name}"
-
-    def config(self) -> dict[str, Any]:
-        """What `from_config` needs to make this layer again, without its parameters."""
-        return {
-            "layer": self.kind,
-            "n": self.n_out,
-            "activation": self.activation.config(),
-            "eps": self.eps,
-        }
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.n_out}, {self.activation.name!r}, eps={self.eps:g})"
 
 
 class LayerNorm(_RowNorm):

@@ -12,6 +12,7 @@ from gpubp.errors import ConfigError, InputError, unknown_name
 from gpubp.kernels.activations import ACTIVATIONS, Activation
 
 from ._base import Layer
+from ._batch_norm import BatchNorm
 from ._dense import Dense
 from ._dropout import Dropout
 from ._embedding import Embedding
@@ -30,6 +31,7 @@ _KINDS: dict[str, tuple[Callable[..., Given], tuple[str, ...], int]] = {
     "embedding": (Embedding, ("n_in", "categories", "size"), 2),
     "layer_norm": (LayerNorm, ("n", "activation", "eps"), 1),
     "rms_norm": (RMSNorm, ("n", "activation", "eps"), 1),
+    "batch_norm": (BatchNorm, ("n", "activation", "eps", "momentum"), 1),
     "gated": (GatedDense, ("n_in", "n_out", "activation", "bias", "initial"), 2),
     "residual": (Residual, ("layers",), 1),
 }
@@ -87,7 +89,11 @@ def from_widths(
     return [*hidden, Dense(*last, output)]
 
 
-NORMS: dict[str, Callable[[int, Activation], Layer]] = {"layer": LayerNorm, "rms": RMSNorm}
+NORMS: dict[str, Callable[[int, Activation], Layer]] = {
+    "layer": LayerNorm,
+    "rms": RMSNorm,
+    "batch": BatchNorm,
+}
 
 
 def _normed(layer: Product, norm: str) -> list[Layer]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any
 
-from gpubp.backend.base import Array, Backend, Drop
+from gpubp.backend.base import Array, Backend, Drop, State
 from gpubp.errors import InputError
 from gpubp.kernels.activations import ACTIVATIONS
 
@@ -32,6 +32,7 @@ class Residual(Layer):
         self.n_in = self.n_out = self.inner[0].n_in
         self.activation = ACTIVATIONS["identity"]
         self._drops = (None,) * len(self.inner)
+        self.fewest = max(layer.fewest for layer in self.inner)
 
     def __copy__(self) -> Residual:
         return Residual(self.inner)
@@ -100,6 +101,11 @@ class Residual(Layer):
         through = self.inner[0].upstream(ops, delta[1])
         ops.add(delta[0], through, through)
         return through
+
+    def follow(self, ops: Backend, saved: Any, state: State) -> None:
+        """What the layers inside do."""
+        for layer, kept in zip(self.inner, saved[1], strict=True):
+            layer.follow(ops, kept, state)
 
     @property
     def flops(self) -> int:

@@ -1,4 +1,4 @@
-"""Checks of LayerNorm and RMSNorm, forward and backward."""
+"""Checks of LayerNorm, RMSNorm and BatchNorm, forward and backward."""
 
 from __future__ import annotations
 

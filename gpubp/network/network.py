@@ -67,12 +67,14 @@ class Network(Forward):
         need_dx: bool = False,
         masks: int | None = None,
         first: int = 0,
+        follow: bool = False,
     ) -> Array | None:
         """Forward and backward over device arrays: fills the gradients and state.stats, returns dE/dx if asked.
 
         x has the storage dtype. z^k = a^(k-1) W^k + b^k and a^k = g(z^k), keeping what the way back needs; then BP1
         to BP4, each delta before the gradient that the delta above gives. `masks` is the seed of what dropout drops in
-        the step that state.counters count; None drops nothing.
+        the step that state.counters count; None drops nothing. With `follow`, as in a training step, layers
+        change what is not trained by what they have seen.
         """
         ops, layers, last, top = self.backend, self.layers, self.last, len(self.layers) - 1
         of_inputs, *drops = self.drops(masks, state, first)
@@ -90,6 +92,11 @@ class Network(Forward):
         delta = backward(ops, layers, inputs, saved, delta, drops, scope)  # BP2, BP3, BP4
         with scope(0, "backward"):  # BP4
             layers[0].gradient(ops, x, delta)
+        if follow:
+            for k, layer in enumerate(layers[:top]):
+                with scope(k, "forward"):
+                    layer.follow(ops, saved[k], state)
+        with scope(0, "backward"):
             return self.dropped(self._as_parameters(layers[0].dx(ops, delta)), of_inputs) if need_dx else None
 
     def _as_parameters(self, array: Array) -> Array:
@@ -128,10 +135,11 @@ class Network(Forward):
         *,
         masks: int | None = None,
     ) -> tuple[float, dict[str, Array]]:
-        """The loss and its gradients, keyed as the parameters, plus "x"; nothing is updated.
+        """The loss and its gradients, keyed as the parameters that are trained, plus "x"; nothing is updated.
 
         y is (batch, n_out), or class numbers (batch,) for a loss behind a softmax. Dropout drops nothing, as in
-        `forward`; with `masks`, a seed, it drops what a trainer with these masks drops in its first step.
+        `forward`; with `masks`, a seed, it drops what a trainer with these masks drops in its first step. BatchNorm
+        takes the moments of this batch, as in training.
         """
         masks = mask_seed(masks)
         loss, ops = self.resolve_loss(loss), self.backend

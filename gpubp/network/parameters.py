@@ -29,29 +29,37 @@ class Parameters:
     backend: Backend
 
     def _allocate(self) -> None:
-        """One flat buffer of parameters and one of gradients: matrices first, so that penalties see one range."""
+        """One flat buffer of parameters and one of gradients: matrices first, so that penalties see one range.
+
+        What is not trained stands last, so that updates see one range too; its gradients stay 0.
+        """
         self._leaves = leaves(self.layers)
         shapes = {f"{k}.{n}": s for k, layer in self._leaves.items() for n, s in layer.shapes().items()}
-        names = sorted(shapes, key=lambda name: len(shapes[name]) < 2)  # stable: matrices, then vectors
+        untrained = {f"{k}.{n}" for k, layer in self._leaves.items() for n in layer.untrained}
+        names = sorted(shapes, key=lambda name: (name in untrained, len(shapes[name]) < 2))  # stable
         starts, size = {}, 0
         for name in names:
             starts[name] = size
             size += _aligned(shapes[name])
             if len(shapes[name]) == 2:
                 self.n_weights = size
+            if name not in untrained:
+                self.n_trained = size
         self.flat, self.flat_gradients = (self.backend.zeros((size,), self.dtype) for _ in range(2))
         # What products read: the parameters themselves, or a copy of them in the storage of the precision.
         storage = self.backend.storage(self.dtype)
         self.stored = None if storage == self.dtype else self.backend.zeros((size,), storage)
         self._layout = {name: (starts[name], shape) for name, shape in shapes.items()}
-        self._parameters, self._gradients = self.views(self.flat), self.views(self.flat_gradients)
+        self._parameters, gradients = self.views(self.flat), self.views(self.flat_gradients)
+        self._gradients = {name: view for name, view in gradients.items() if name not in untrained}
         stored = self._parameters if self.stored is None else self.views(self.stored)
         for k, layer in self._leaves.items():
             views = [
                 {n: named[f"{k}.{n}"] for n in layer.shapes()}
-                for named in (self._parameters, self._gradients, stored)
+                for named in (self._parameters, gradients, stored)
             ]
             layer.bind(self.backend, *views)
+        self._nonnegative = {f"{k}.{n}" for k, layer in self._leaves.items() for n in layer.nonnegative}
         self._limits = [
             (layer, self.backend.to_device(np.array([layer.max_norm])))
             for layer in self._leaves.values()
@@ -90,12 +98,18 @@ class Parameters:
         return {n: flat[i : i + math.prod(s)].reshape(s) for n, (i, s) in self._layout.items()}
 
     def ranges(self) -> dict[str, tuple[int, int]]:
-        """Where each parameter, and what fills the gap behind it, stands in the flat buffers, in their order."""
-        found = {name: (start, start + _aligned(shape)) for name, (start, shape) in self._layout.items()}
+        """Where each trained parameter, and what fills the gap behind it, stands in the flat buffers, in order."""
+        found = {}
+        for name in self._gradients:
+            start, shape = self._layout[name]
+            found[name] = (start, start + _aligned(shape))
         return dict(sorted(found.items(), key=lambda item: item[1]))
 
     def parameters(self) -> dict[str, Array]:
-        """{"0.W": (n_in, n_out), "0.b": (n_out,), ...}: views of one flat buffer on the network's device."""
+        """{"0.W": (n_in, n_out), "0.b": (n_out,), ...}: views of one flat buffer on the network's device.
+
+        Of BatchNorm there are "1.mean" and "1.variance" too, which are not trained.
+        """
         return dict(self._parameters)
 
     @lets_go
@@ -123,6 +137,10 @@ class Parameters:
                 if values.shape != view.shape:
                     raise InputError(f"{what}: expected shape {view.shape}; got {values.shape}")
                 checked[name] = validate.converted(values, what, self.dtype, later)
+                if name in self._nonnegative and float(checked[name].min()) < 0:
+                    raise InputError(
+                        f"{what}: expected no number below 0; got {float(checked[name].min()):g}; it is a variance"
+                    )
             later.settle()
             for name, values in checked.items():
                 self.backend.write(self._parameters[name], values)
@@ -154,7 +172,7 @@ class Parameters:
     @property
     def n_parameters(self) -> int:
         """Trainable numbers."""
-        return sum(view.size for view in self._parameters.values())
+        return sum(view.size for view in self._gradients.values())
 
 
 def _aligned(shape: tuple[int, ...]) -> int:

@@ -15,7 +15,7 @@ from .average import judged, put_back
 from .epochs import Epochs
 from .history import History
 from .interrupt import catch_interrupt
-from .micro import check_divided
+from .micro import check_divided, check_fewest
 from .position import keep_position
 from .progress import Progress
 from .reading import checked, count, kept
@@ -57,8 +57,9 @@ def fit(
         held_out = kept(trainer, checked(trainer, *validation, prefix="validation "))
     watchers = _callbacks(callbacks)
     stopping = _asked(early_stopping, held_out)
-    trainer.go_on()
     batch = min(batch_size, n)
+    check_fewest(trainer.net, batch, trainer.accumulate, n)
+    trainer.go_on()
     keep_position(trainer, n, batch, shuffle)
     loop = Epochs(trainer, data, batch, epochs, weighted, max_device_bytes)
     stopping = _stopping(trainer, stopping, stopping is early_stopping)  # behind all that may refuse

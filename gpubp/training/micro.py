@@ -8,6 +8,7 @@ from typing import Any
 from gpubp.backend.base import Array
 from gpubp.checks import positive
 from gpubp.errors import ConfigError
+from gpubp.network import Network
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,20 @@ def check_divided(accumulate: int, batch_size: int) -> None:
             f"accumulate: expected at most batch_size={batch_size} micro-batches, of an example each; got "
             f"{accumulate}; lower it, or take larger batches"
         )
+
+
+def check_fewest(net: Network, batch: int, accumulate: int, examples: int | None = None) -> None:
+    """ConfigError where a micro-batch has fewer examples than a layer needs: of this batch, or of an epoch of them.
+
+    With `examples` the last batch of the epoch counts too.
+    """
+    rest = batch if examples is None else examples % batch or batch
+    for size, which in ((batch, "a batch"), (rest, "the last batch")):
+        smallest, layer = sizes_of(size, accumulate)[-1], max(net.layers, key=lambda layer: layer.fewest)
+        if smallest < layer.fewest:
+            parts = f" in {accumulate} micro-batches" if accumulate > 1 else ""
+            of = f" of {examples} examples in batches of {batch}" if examples is not None else ""
+            raise ConfigError(
+                f"{layer!r}: expected at least {layer.fewest} examples at a time, to take their variance; got "
+                f"{smallest} from {which} of {size}{parts}{of}; change the batch size"
+            )

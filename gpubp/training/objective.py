@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from gpubp.backend import Recording, State
 from gpubp.data import validate
-from gpubp.errors import InputError
+from gpubp.errors import ConfigError, InputError
 from gpubp.kernels.losses import LOSS, WEIGHT
 from gpubp.kernels.replay import STOPPED
+from gpubp.layers import leaves
 from gpubp.losses import Loss
 from gpubp.network import Network
 
@@ -24,12 +25,18 @@ class Objective:
 
     x is an array, or a SciPy sparse matrix, whose rows are made dense a chunk at a time; data of more than a chunk is
     copied chunk by chunk. Forward and backward are recorded once for each number of rows. The vector is `net.flat`,
-    gaps included; they have gradient 0. Raises InputError for data that the network cannot take.
+    gaps included; they have gradient 0. Raises InputError for data that the network cannot take, ConfigError for one
+    with BatchNorm.
     """
 
     def __init__(
         self, net: Network, loss: str | Loss, x: Any, y: Any, sample_weight: Any = None, *, l2: float = 0.0
     ) -> None:
+        found = [layer for layer in leaves(net.layers).values() if layer.untrained]
+        if found:
+            raise ConfigError(
+                f"objective: expected layers that take each example by itself; got {found[0]!r}; train by steps"
+            )
         self.net, self.l2 = net, l2
         self.loss = net.resolve_loss(loss)
         self._sparse = hasattr(x, "tocsr")

@@ -76,7 +76,7 @@ class Parts:
         self.label_smoothing = smoothing(label_smoothing, self.loss)
         self.on_nan, self.ema = checked_policy(on_nan), checked_decay(ema)
         self.accumulate = accumulation(accumulate)
-        self.groups = checked_groups(groups, net.parameters())
+        self.groups = checked_groups(groups, net.ranges())
         self.shows_average = False  # while the network has the averaged weights
         self.total_steps_given = total_steps is not None
         self.total_steps = None if total_steps is None else positive(total_steps, "total_steps")

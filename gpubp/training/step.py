@@ -12,7 +12,7 @@ from gpubp.backend import Recording
 from gpubp.backend.base import Array, Reuse, State
 from gpubp.kernels.replay import CURSOR, SKIPPED, STEP, STOPPED
 
-from .micro import Micro, sizes_of
+from .micro import Micro, check_fewest, sizes_of
 from .room import Asked, find_room
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Step:
 
     def __init__(self, trainer: Trainer, batch: int, *, labels: bool, source: Source | None = None) -> None:
         net, ops = trainer.net, trainer.net.backend
+        check_fewest(net, batch, trainer.accumulate)
         self.trainer, self.batch, self.source = trainer, batch, source
         self._asked = Asked(batch, ops.memory().allocated, parts=trainer.accumulate)
         if source is not None:
@@ -128,6 +129,7 @@ class Step:
             state=state,
             masks=trainer.masks,
             first=micro.first,
+            follow=True,
         )
 
     def load(self, micro: Micro, state: State) -> None:

@@ -78,7 +78,12 @@ class Update:
         """One update."""
         net, rule, state, ops = self._net, self._rule, self._state, self._net.backend
         if not self._ranges:
-            ops.update(rule, net.flat, net.flat_gradients, self._slots, state, net.stored)
+            of = slice(net.n_trained)
+            slots, stored = (
+                tuple(slot[of] for slot in self._slots),
+                None if net.stored is None else net.stored[of],
+            )
+            ops.update(rule, net.flat[of], net.flat_gradients[of], slots, state, stored)
             return
         c = ops.prepare_groups(rule, net.flat_gradients, self._groups, state)
         for part in self._ranges:

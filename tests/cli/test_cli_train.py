@@ -334,7 +334,9 @@ def test_smoothed_targets_and_limited_norms_are_kept_in_the_run(gpubp, refused, 
     )
 
 
-@pytest.mark.parametrize(("norm", "name"), [("layer", "LayerNorm"), ("rms", "RMSNorm")])
+@pytest.mark.parametrize(
+    ("norm", "name"), [("layer", "LayerNorm"), ("rms", "RMSNorm"), ("batch", "BatchNorm")]
+)
 def test_norms_stand_before_the_activation_and_are_kept_in_the_run(gpubp, refused, flowers_csv, norm, name):
     common = ("train", flowers_csv, "--hidden", "8,6", "--epochs", 2, "--seed", 0, "--dropout", 0.2)
     result = gpubp(*common, "--norm", norm, "--out", "run")
@@ -345,7 +347,11 @@ def test_norms_stand_before_the_activation_and_are_kept_in_the_run(gpubp, refuse
     assert [layer.activation.name for layer in trainer.net.layers] == ["identity", "relu"] * 2 + ["identity"]
     assert gpubp("predict", "run", flowers_csv).code == 0
     refused(
-        "train", flowers_csv, "--norm", "layr", naming="unknown norm: expected one of layer, rms; got 'layr'"
+        "train",
+        flowers_csv,
+        "--norm",
+        "layr",
+        naming="unknown norm: expected one of layer, rms, batch; got 'layr'",
     )
 
 

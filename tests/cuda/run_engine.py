@@ -15,7 +15,19 @@ import pytest
 from sim_cupy import MemoryPool, pools
 from sim_device import counts
 
-from gpubp import GEGLU, Dense, Dropout, Embedding, LayerNorm, Network, Residual, RMSNorm, SwiGLU, Trainer
+from gpubp import (
+    GEGLU,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    Network,
+    Residual,
+    RMSNorm,
+    SwiGLU,
+    Trainer,
+)
 from gpubp.errors import ConfigError, DeviceMemoryError, InputError, NumericalError
 from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.loss_scale import GOOD, GROW_AFTER, SCALE
@@ -344,6 +356,42 @@ def test_rows_are_normalized_alike(dtype, precision, bound):
         trainer.fit(x, y, epochs=2, batch_size=8, sample_weight=w)
     assert found.counter(SKIPPED) == 0
     close(host(found.net, found.net.flat), expected.net.flat, max(bound, 1e-11))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(("dtype", "precision", "bound"), PRECISIONS)
+def test_batches_are_normalized_alike(dtype, precision, bound, accumulate):
+    """First of all layers, before and behind Dense, in a block; gradients, a run, its running moments, predictions."""
+    x, y, w = data()
+    trainers = []
+    for device, kind, products in ((CUDA, dtype, precision), ("cpu", "float64", None)):
+        layers = [
+            BatchNorm(4, "tanh", eps=0.1),
+            Dense(4, 16),
+            BatchNorm(16, "gelu", eps=0.1),
+            Dropout(0.25),
+            Residual([Dense(16, 16, "tanh"), BatchNorm(16, eps=0.1, momentum=0.5)]),
+            Dense(16, 3),
+        ]
+        net = Network(layers, device=device, dtype=kind, precision=products, seed=2)
+        trainers.append(Trainer(net, "mse", SGD(0.02), seed=3, accumulate=accumulate))
+        if products == "float16":
+            net.backend.write(trainers[-1].state.scaling, (64.0, 0.0, 1.0))
+    found, expected = trainers
+    (value, gradients), (right, known) = (t.net.gradients(x, y, "mse", w, masks=1) for t in trainers)
+    assert value == pytest.approx(right, rel=8 * bound)
+    for name, gradient in gradients.items():
+        assert gradient.dtype == dtype, name
+        if name != "1.b":  # the mean takes it away: there is nothing but rounding
+            close(host(found.net, gradient), known[name], max(16 * bound, 1e-12), name)
+    for trainer in trainers:
+        trainer.fit(x, y, epochs=2, batch_size=8, sample_weight=w)
+    assert found.counter(SKIPPED) == 0
+    for name in ("0.mean", "0.variance", "2.variance", "3.1.mean", "3.1.variance"):
+        values = host(found.net, found.net.parameters()[name])
+        close(values, expected.net.parameters()[name], max(8 * bound, 1e-11), name)
+    close(host(found.net, found.net.flat), expected.net.flat, max(8 * bound, 1e-10))
+    close(host(found.net, found.net.forward(x)), expected.net.forward(x), max(8 * bound, 1e-10))
 
 
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "focal", "binary_cross_entropy"])

@@ -24,6 +24,7 @@ from gpubp.kernels.activations import ACTIVATIONS
 from gpubp.kernels.cuda import (
     accumulate,
     averages,
+    batch_norm,
     batches,
     clipping,
     constraints,
@@ -65,6 +66,7 @@ FLOAT64: dict[str, set[str] | None] = {
     "penalty": None,  # strengths, once a thread; the sum of a block
     "finish_penalty": None,
     "smooth": SCALE,  # the two rates, once a thread
+    "follow": SCALE,  # the momentum, once a thread
     "max_norm": None,  # squares and their sum, on purpose
     "clip": None,  # squares and their sum, on purpose
     "finish_clip": None,
@@ -129,6 +131,14 @@ def norm_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
                 arguments = (matrix, matrix, rows, vector, vector)
                 yield norms.normalize_delta, (real, storage), (g.d_f, center, width), arguments
             yield norms.normalize_gradients, (real, storage), (g.d_f, width), (*arguments, rows)
+            scalars, arguments = (g.d_f, width), (matrix, matrix, rows, vector, vector)
+            yield batch_norm.batch_normalize_gradients, (real, storage), scalars, (*arguments, rows)
+            yield batch_norm.batch_normalize_delta, (real, storage), scalars, (*arguments, vector, vector)
+            arguments = (matrix, vector, vector, rows, matrix)
+            yield batch_norm.batch_normalize, (real, storage), (g.f, width), arguments
+            arguments = (matrix, vector, vector, vector, matrix, vector, vector)
+            yield batch_norm.normalize_by_running, (real, storage), (g.f, width), arguments
+        yield batch_norm.block_moments, (real, storage), (width,), (matrix, rows)
 
 
 def softmax_kernels(real: Any, storage: Any, form: str) -> Iterator[Kernel]:
@@ -206,6 +216,8 @@ def kernels_of_real(real: Any) -> Iterator[Kernel]:
         for by_value, by_norm in ((True, False), (False, True), (True, True)):
             scalars = (by_value, by_norm, width)
             yield clipping.clip, (real,), scalars, (flat, stats, stats, stats)
+    yield batch_norm.join_moments, (real,), (), (matrix, flat, matrix, int64)
+    yield batch_norm.follow, (real,), (), (flat, flat, matrix, stats, integers, int64)
     yield averages.prepare_average, (real,), (), (integers, stats, flat)
     for first, last in ((True, False), (False, False), (False, True)):
         yield accumulate.prepare_accumulate, (real,), (first, last), (stats, stats, integers, flat)

@@ -255,6 +255,7 @@ def main(few: bool) -> None:
                 check_dropout(s, batch, n, wide)
                 if batch != 37:  # rows that need several strides are those of 80 and 264 columns
                     norms.check_rows(s, batch, n, wide)
+                    norms.check_columns(s, batch, n, wide)
                 for name in LOSSES if s.stored == s.dtype else ("mse", "softmax_cross_entropy", "focal"):
                     for link in ("identity", "tanh") if batch == 13 else ("identity",):
                         check_loss(s, name, link, batch, n, wide)

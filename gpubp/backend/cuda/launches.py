@@ -30,6 +30,7 @@ def factories() -> SimpleNamespace:
     from gpubp.kernels.cuda import (
         accumulate,
         averages,
+        batch_norm,
         batches,
         clipping,
         constraints,
@@ -51,6 +52,7 @@ def factories() -> SimpleNamespace:
     return SimpleNamespace(
         accumulate=accumulate,
         averages=averages,
+        batch_norm=batch_norm,
         batches=batches,
         clipping=clipping,
         constraints=constraints,
