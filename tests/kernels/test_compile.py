@@ -17,6 +17,7 @@ from gpubp.backend.blas import find_gemm
 from gpubp.kernels import (
     accumulate,
     averages,
+    batch_norm,
     batches,
     cache,
     clipping,
@@ -108,6 +109,44 @@ def normalize_delta(center):
         return norms.normalize_delta, operands, (ACTIVATIONS["tanh" if center else "gelu"].d_f, center), ()
 
     return case
+
+
+def batch_normalize(dtype, shape):
+    x, gain, bias = arrays(dtype, shape, shape[1:], shape[1:])
+    moments = np.zeros((batch_norm.KEPT, shape[1]), dtype)
+    partials = np.full((2 * granule_count(shape[0]), shape[1]), np.nan, dtype)
+    operands = (x, gain, bias, np.array([1e-3], dtype), np.zeros_like(x), moments, partials)
+    return batch_norm.batch_normalize, operands, (ACTIVATIONS["tanh"].f,), ()
+
+
+def batch_normalize_delta(dtype, shape):
+    upstream, x, gain, bias = arrays(dtype, shape, shape, shape[1:], shape[1:])
+    moments = np.ones((batch_norm.KEPT, shape[1]), dtype)
+    dgain, dbias = (np.full(shape[1], np.nan, dtype) for _ in range(2))
+    partials = np.full((2 * granule_count(shape[0]), shape[1]), np.nan, dtype)
+    operands = (upstream, x, moments, gain, bias, dgain, dbias, partials)
+    return batch_norm.batch_normalize_delta, operands, (ACTIVATIONS["tanh"].d_f,), ()
+
+
+def normalize_by_running(dtype, shape):
+    x, gain, bias, mean = arrays(dtype, shape, *(shape[1:],) * 3)
+    operands = (
+        x,
+        gain,
+        bias,
+        np.array([1e-3], dtype),
+        np.zeros_like(x),
+        mean,
+        mean * mean,
+        np.empty_like(mean),
+    )
+    return batch_norm.normalize_by_running, operands, (ACTIVATIONS["tanh"].f,), ()
+
+
+def follow(dtype, shape):
+    mean, moments = arrays(dtype, shape[1:], (batch_norm.KEPT, shape[1]))
+    operands = (mean, mean * mean, moments, np.array([0.1]), np.zeros(COUNTERS, np.int64))
+    return batch_norm.follow, operands, (), (7,)
 
 
 def gated_forward(keep):
@@ -296,6 +335,10 @@ CASES = {
     "RMS norm": normalize(False),
     "layer norm, delta": normalize_delta(True),
     "RMS norm, delta": normalize_delta(False),
+    "batch norm": batch_normalize,
+    "batch norm, delta": batch_normalize_delta,
+    "norm by running moments": normalize_by_running,
+    "running moments": follow,
     "gated": gated_forward(False),
     "gated_keep": gated_forward(True),
     "gated_delta": gated_delta,
@@ -351,6 +394,7 @@ def test_every_kernel_is_among_the_cases():
     modules = (
         accumulate,
         averages,
+        batch_norm,
         batches,
         clipping,
         constraints,
