@@ -112,7 +112,7 @@ def test_everything_has_its_place_once():
     assert {run.activation for run in runs} == set(ACTIVATIONS)
     assert {run.loss for run in runs} == set(LOSSES)
     assert {run.optimizer for run in runs} == set(OPTIMIZERS)
-    assert len(runs) == len(set(runs)) == len(ACTIVATIONS) + len(LOSSES) + len(OPTIMIZERS) - 2 + 6
+    assert len(runs) == len(set(runs)) == len(ACTIVATIONS) + len(LOSSES) + len(OPTIMIZERS) - 2 + 7
     assert {run.norm for run in runs} == {None, *NORMS}
     assert {run.gated for run in runs} == {None, *GATES}
     (block,), (embedding,) = ([run for run in runs if getattr(run, name)] for name in ("residual", "embed"))
