@@ -106,6 +106,8 @@ class CpuRecording:
 
     def costs(self, repeats: int = 0) -> list[LaunchCost]:
         """Every launch with its cost; with `repeats`, its median time. Timing runs the launches for real."""
+        if not self.plain:
+            self.table()  # with which comes the pace: whether a replay may be shared
         times: list[list[float]] = [[] for _ in self.launches]
         for _ in range(repeats):
             for i, launch in enumerate(self.launches):

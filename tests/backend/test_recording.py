@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import gpubp
-from gpubp.backend import State
+from gpubp.backend import State, threads
 from gpubp.backend.cpu import CpuBackend
+from gpubp.backend.launch import Launch
 from gpubp.kernels.replay import STEP, STOPPED
 from gpubp.optimizers import optimizer
 from gpubp.training.diagnose import raise_if_stopped
@@ -159,6 +160,16 @@ def test_an_error_inside_capture_leaves_the_backend_usable():
         ops.matmul(np.ones((2, 2)), np.ones((2, 2)))
     ops.matmul(np.ones((2, 2)), np.ones((2, 2)))
     assert len(recording.launches) == 1
+
+
+def test_costs_time_launches_as_a_replay_makes_them(monkeypatch):
+    monkeypatch.setattr(threads, "_threads", 2)
+    ops, sizes = CpuBackend(), []
+    with ops.capture(State(ops, 0)) as recording:
+        ops.matmul(np.ones((256, 256)), np.ones((256, 256)))
+    monkeypatch.setattr(Launch, "run", lambda launch, size: sizes.append(size))
+    recording.costs(1)  # before any replay
+    assert sizes == [2]
 
 
 def test_costs_list_every_launch_with_bytes_and_operations():
