@@ -87,7 +87,7 @@ class Layer(ABC):
         """dE/dx in the storage of the batch, where the layer below may write over it."""
 
     def dx(self, ops: Backend, delta: Array) -> Array:
-        """dE/dx in the dtype of the parameters."""
+        """dE/dx in the storage of the batch or the dtype of the parameters."""
         return self.upstream(ops, delta)
 
     def follow(self, ops: Backend, saved: Any, state: State) -> None:  # noqa: B027 (most train all they have)

@@ -42,14 +42,6 @@ class Norm(Layer):
         """delta itself, which is dE/dx."""
         return delta
 
-    def dx(self, ops: Backend, delta: Array) -> Array:
-        """dE/dx in the dtype of the parameters."""
-        if delta.dtype == self.gain.dtype:
-            return delta
-        out = ops.empty(delta.shape, self.gain.dtype)
-        ops.cast(delta, out)
-        return out
-
     def described(self) -> str:
         """Kind, width and activation."""
         return f"{type(self).__name__} of {self.n_out}, {self.activation.name}"
