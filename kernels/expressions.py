@@ -18,7 +18,10 @@ from gpubp.kernels.mathematics import inlined
 
 Expression = Sequence[Sequence[Any]]
 
-_MATHEMATICS = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "erf", "sqrt", "sin", "cos")
+_MATHEMATICS = (
+    "exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "tanh_softplus", "d_tanh_softplus", "erf", "sqrt",
+    "sin", "cos",
+)  # fmt: skip
 # How an operation is written over its operands. NaN stays NaN but in a choice of constants.
 _FORMS = {
     "add": "{0} + {1}",
@@ -28,10 +31,10 @@ _FORMS = {
     "neg": "-{0}",
     "pow": "{0} ** {1}",
     "abs": "abs({0})",
-    "where": "{2} if {0} > {1} else {3}",
-    "relu": "{type}(0) if {0} <= {type}(0) else {0}",
-    "maximum": "{1} if {0} <= {1} else {0}",
-    "minimum": "{1} if {0} >= {1} else {0}",
+    "where": "m.where({0}, {1}, {2}, {3})",
+    "relu": "m.where_or_nan({0}, {type}(0), {0}, {type}(0))",
+    "maximum": "m.where_or_nan({0}, {1}, {0}, {1})",
+    "minimum": "m.where_or_nan({1}, {0}, {0}, {1})",
     **{name: f"m.{name}({{0}})" for name in _MATHEMATICS},
 }
 
@@ -80,7 +83,7 @@ def _form(
     if op == "div" and expression[operands[1]][0] == "constant":
         return f"{parts[0]} * {real}({1 / float(expression[operands[1]][1])!r})"
     if op == "where" and depends[operands[2]] and not depends[operands[3]]:
-        return "{3} if {0} <= {1} else {2}".format(*parts)  # a NaN goes the way that lets it through
+        return "m.where_or_nan({}, {}, {}, {})".format(*parts)  # a NaN goes the way that lets it through
     return _FORMS[op].format(*parts, type=real)
 
 

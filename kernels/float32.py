@@ -203,6 +203,32 @@ def sigmoid(z):
     return (_ONE if z > _ZERO else e) / (_ONE + e)
 
 
+_MISH_FAR = _F(44.36142)  # from here on 4 exp(-2z) is subnormal
+
+
+@inlined
+def _tanh_softplus_parts(z):
+    """h, n and 1 / (n + 1/2) for h = exp(z) / 2 and n = h (h + 1), of z at most _MISH_FAR."""
+    h = exp_times(_HALF, _at_most(z, _MISH_FAR), _NO_CORRECTION)
+    n = h * (h + _ONE)
+    return h, n, _ONE / (n + _HALF)
+
+
+@inlined
+def tanh_softplus(z):
+    """(e^2 - 1) / (e^2 + 1), e = 1 + exp(z) = 1 + 2h: that is 4n / (4n + 2)."""
+    _, n, r = _tanh_softplus_parts(z)
+    return n * r
+
+
+@inlined
+def d_tanh_softplus(z):
+    """4 e (e - 1) / (e^2 + 1)^2 = h (h + 1/2) / (n + 1/2)^2."""
+    h, _, r = _tanh_softplus_parts(z)
+    d = (h * (h + _HALF)) * r * r
+    return _ZERO if z > _MISH_FAR else d
+
+
 # ---- erf, erfc, the Gaussian tail ------------------------------------------------------------------------
 
 # erf(x) = x P(x^2) / Q(x^2), |x| <= 3.93, fitted to 5.4e-8; beyond it erf rounds to +-1

@@ -56,6 +56,21 @@ def sign(z):
     return type(z)(z > 0) - type(z)(z < 0)
 
 
+@inlined
+def where(a, b, p, q):
+    """p where a > b, else q.
+
+    A function of its own makes one select: choices within one function become jumps, from one into the next.
+    """
+    return p if a > b else q
+
+
+@inlined
+def where_or_nan(a, b, p, q):
+    """p where a > b or one of them is NaN, else q."""
+    return q if a <= b else p
+
+
 # ---- exp and its kin -------------------------------------------------------------------------------------
 
 
@@ -121,6 +136,18 @@ def tanh(z):
 def sigmoid(z):
     """1 / (1 + exp(-z)), from exp(-|z|); errors 1.8e-7 in float32, 3.2e-16 in float64."""
     return float32.sigmoid(z) if isinstance(z, np.float32) else float64.sigmoid(z)
+
+
+@_by_type(float32.tanh_softplus, float64.tanh_softplus)
+def tanh_softplus(z):
+    """tanh(log(1 + exp(z))), the gate of mish, never above 1; errors 3.0e-7 in float32, 4.9e-16 in float64."""
+    return float32.tanh_softplus(z) if isinstance(z, np.float32) else float64.tanh_softplus(z)
+
+
+@_by_type(float32.d_tanh_softplus, float64.d_tanh_softplus)
+def d_tanh_softplus(z):
+    """Its derivative (1 - tanh^2(softplus(z))) sigmoid(z); errors 4.8e-7 in float32, 8.2e-16 in float64."""
+    return float32.d_tanh_softplus(z) if isinstance(z, np.float32) else float64.d_tanh_softplus(z)
 
 
 # ---- of the C library, or of the toolkit on CUDA ----------------------------------------------------------

@@ -40,6 +40,10 @@ def _formula_of(v: Value, parts: list[tuple[str, int]]) -> tuple[str, int]:
     inside = [text for text, _ in parts]
     if v.op == "where":
         inside = [f"{inside[0]} > {inside[1]}", *inside[2:]]
+    if v.op == "tanh_softplus":
+        return f"tanh(softplus({inside[0]}))", 9
+    if v.op == "d_tanh_softplus":
+        return f"(1 - tanh(softplus({inside[0]})) ** 2) * sigmoid({inside[0]})", 2
     return f"{v.op}({', '.join(inside)})", 9
 
 

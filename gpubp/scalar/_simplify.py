@@ -228,6 +228,9 @@ class Simplifier:
             return self.make("log1p", a.parents[1])
         return None
 
+    def _tanh(self, a: Value) -> Value | None:
+        return self.make("tanh_softplus", *a.parents) if a.op == "softplus" else None
+
     def _log1p(self, a: Value) -> Value | None:
         return self.make("softplus", *a.parents) if a.op == "exp" else None
 

@@ -59,6 +59,13 @@ OPS = {
     "softplus": Op(
         lambda a: np.logaddexp(a, 0.0), lambda a, y: (sigmoid(a),), of_output=lambda y: -expm1(-y)
     ),
+    # The simplifier makes these two of tanh(softplus(a)).
+    "tanh_softplus": Op(lambda a: np.tanh(np.logaddexp(a, 0.0)), lambda a, y: (d_tanh_softplus(a),)),
+    # (1 - tanh^2(softplus(a))) sigmoid(a), without the cancellation of 1 - tanh^2
+    "d_tanh_softplus": Op(
+        lambda a: np.exp(-np.logaddexp(0.0, -a)) / np.cosh(np.logaddexp(a, 0.0)) ** 2,
+        lambda a, y: (y * (1.0 - sigmoid(a) * (1.0 + 2.0 * tanh_softplus(a))),),
+    ),
     "erf": Op(_erf, lambda a, y: (2.0 / math.sqrt(math.pi) * exp(-a * a),)),
     "sin": Op(np.sin, lambda a, y: (cos(a),)),
     "cos": Op(np.cos, lambda a, y: (-sin(a),)),
@@ -253,6 +260,8 @@ sqrt: Callable[..., Any] = _function("sqrt")
 tanh: Callable[..., Any] = _function("tanh")
 sigmoid: Callable[..., Any] = _function("sigmoid")
 softplus: Callable[..., Any] = _function("softplus")
+tanh_softplus: Callable[..., Any] = _function("tanh_softplus")
+d_tanh_softplus: Callable[..., Any] = _function("d_tanh_softplus")
 erf: Callable[..., Any] = _function("erf")
 sin: Callable[..., Any] = _function("sin")
 cos: Callable[..., Any] = _function("cos")

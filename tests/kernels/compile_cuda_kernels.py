@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from numba import float32, float64, int64, uint16
+from own import OWN
 
-from gpubp.kernels.activations import ACTIVATIONS
+from gpubp.kernels.activations import ACTIVATIONS as BUILT_IN
 from gpubp.kernels.cuda import (
     accumulate,
     averages,
@@ -81,6 +82,7 @@ FLOAT64: dict[str, set[str] | None] = {
     "reduce_weights": None,
     "finish_loss": None,
 }
+ACTIVATIONS = BUILT_IN | OWN
 STORAGES = {"float32": float32, "float64": float64, "float16": float16, "bfloat16": uint16}
 FEW = ("identity", "gelu")
 Kernel = tuple[Any, tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]

@@ -22,12 +22,15 @@ EVERY = [
     ["relu", 10], ["maximum", 11, 2], ["minimum", 12, 1], ["exp", 13], ["expm1", 13], ["log", 14], ["log1p", 14],
     ["sqrt", 17], ["tanh", 18], ["sigmoid", 19], ["softplus", 20], ["erf", 21], ["sin", 0], ["cos", 23],
     ["where", 24, 2, 22, 15], ["div", 25, 9], ["add", 26, 16],
+    ["tanh_softplus", 0], ["d_tanh_softplus", 0], ["add", 27, 28], ["add", 30, 29],
 ]  # fmt: skip
 REFERENCE = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "abs": np.abs,
     "pow": np.power, "relu": lambda a: np.maximum(a, 0), "maximum": np.maximum, "minimum": np.minimum, "exp": np.exp,
     "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "sqrt": np.sqrt, "tanh": np.tanh, "sin": np.sin, "cos": np.cos,
     "sigmoid": lambda a: 1 / (1 + np.exp(-a)), "softplus": lambda a: np.logaddexp(a, 0),
+    "tanh_softplus": lambda a: np.tanh(np.logaddexp(a, 0)),
+    "d_tanh_softplus": lambda a: (1 - np.tanh(np.logaddexp(a, 0)) ** 2) / (1 + np.exp(-a)),
     "where": lambda a, b, p, q: np.where(a > b, p, q),
 }  # fmt: skip
 
@@ -107,6 +110,29 @@ def test_loops_stay_packed(dtype):
     assert re.search(rf"\bv?divp{letter}\b", assembly)
     assert re.search(rf"\bv?sqrtp{letter}\b", assembly)
     assert not re.search(r"\bcall\w*\s+.*\b(exp|tanh|log|expm1)f?\b", assembly)
+
+
+def test_chained_choices_are_packed_without_masks():
+    """One choice over another, as in hard_swish: selects, and no jump that a packed loop would have to mask."""
+    bounded = [
+        X, ["constant", 3.0], ["add", 1, 0], ["constant", 0.0], ["where", 2, 3, 2, 3], ["constant", 6.0],
+        ["where", 5, 4, 4, 5], ["mul", 0, 6],
+    ]  # fmt: skip
+    slope = [*bounded[:6], ["add", 0, 1], ["where", 2, 3, 6, 3], ["constant", 1.0], ["where", 5, 4, 7, 8]]
+    f, d_f = (scalar_function("bounded", tree, ["x"]) for tree in (bounded, slope))
+
+    @numba.njit(error_model="numpy", fastmath={"contract"})
+    def run(z, b, a):
+        for i in range(z.size):
+            t = z[i] + b[i]
+            z[i] = d_f(t)
+            a[i] = f(t)
+
+    z = np.zeros(8, np.float32)
+    run(z, np.zeros_like(z), np.empty_like(z))
+    code = run.inspect_llvm(run.signatures[0])
+    assert re.search(r"fmul (contract )?<\d+ x float>", code)
+    assert "llvm.masked." not in code
 
 
 def test_one_expression_is_one_function():

@@ -19,6 +19,24 @@ from scipy import special
 from gpubp.kernels import mathematics
 
 SMALLEST_NORMAL, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+
+def mish_parts(z):
+    """e and n with tanh(log(1 + e)) = n / (n + 2), e = exp(z) as far as it matters."""
+    e = np.exp(np.minimum(z, 350 if z.dtype == np.float64 else 5000))
+    return e, e * (e + 2)
+
+
+def tanh_softplus(z):
+    _, n = mish_parts(z)
+    return n / (n + 2)
+
+
+def d_tanh_softplus(z):
+    e, n = mish_parts(z)
+    return 4 * e / (n + 2) * ((1 + e) / (n + 2))
+
+
 REFERENCES = {
     "exp": np.exp,
     "decay": lambda z: np.exp(-np.abs(z)),
@@ -28,6 +46,8 @@ REFERENCES = {
     "softplus": lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))),
     "tanh": np.tanh,
     "sigmoid": special.expit,
+    "tanh_softplus": tanh_softplus,
+    "d_tanh_softplus": d_tanh_softplus,
     "erf": special.erf,
     "erfc": special.erfc,
 }
@@ -159,6 +179,8 @@ def test_limits(dtype):
     assert (m.tanh(inf), m.tanh(-inf), m.sigmoid(inf), m.sigmoid(-inf)) == (1, -1, 1, 0)
     assert (m.erf(inf), m.erf(-inf), m.erfc(inf), m.erfc(-inf)) == (1, -1, 0, 2)
     assert (m.softplus(inf), m.softplus(-inf)) == (np.inf, 0)
+    assert (m.tanh_softplus(inf), m.tanh_softplus(-inf)) == (1, 0)
+    assert (m.d_tanh_softplus(inf), m.d_tanh_softplus(-inf)) == (0, 0)
     assert math.isnan(m.log(dtype(-1)))
     assert math.isnan(m.log1p(dtype(-2)))
 
