@@ -17,7 +17,6 @@ from ._derive import MOST_OPERATIONS
 from ._value import OPS, Value, history
 
 Tree = list[list[Any]]
-_ARITY = {op: rule.slopes.__code__.co_argcount - 1 for op, rule in OPS.items()}  # y comes last
 _LARGEST = 3.0e38  # a constant is a number in float32 too
 
 
@@ -58,7 +57,7 @@ def from_tree(tree: Any, names: Sequence[str] | Mapping[str, Value]) -> Value:
             made.append(symbols[operands[0]])
         elif op == "constant" and len(operands) == 1 and _is_number(operands[0]):
             made.append(Value(operands[0]))
-        elif op in list(OPS) and len(operands) == _ARITY[op] and all(_is_earlier(i, k) for i in operands):
+        elif op in list(OPS) and len(operands) == OPS[op].arity and all(_is_earlier(i, k) for i in operands):
             made.append(Value.of(op, *(made[i] for i in operands)))
         else:
             raise InputError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,11 @@ class Op(NamedTuple):
     number: Callable[..., Any]
     slopes: Callable[..., tuple[Any, ...]]
     of_output: Callable[[Any], Any] | None = None
+
+    @property
+    def arity(self) -> int:
+        """How many operands it takes."""
+        return self.slopes.__code__.co_argcount - 1  # y comes last
 
 
 OPS = {
@@ -86,7 +91,7 @@ class Value:
         try:
             self._data: float | None = float(data)
         except (TypeError, ValueError):
-            raise InputError(f"Value: expected a number; got {data!r:.60}") from None
+            raise InputError(f"expected a number; got {data!r:.60}") from None
         self.grad, self.label, self.op = 0.0, label, "constant"
         self.parents: tuple[Value, ...] = ()
 
@@ -99,12 +104,12 @@ class Value:
 
     @classmethod
     def of(cls, op: str, *operands: Any) -> Value:
-        """The Value of an operation of OPS; plain numbers become constants."""
-        new = cls(0.0)
+        """The Value of an operation of OPS; plain numbers become constants. InputError: not as many as it takes."""
+        rule, new = _rule(op, operands), cls(0.0)
         new.op, new.parents = op, tuple(v if isinstance(v, Value) else cls(v) for v in operands)
         numbers = [parent._data for parent in new.parents]
         with np.errstate(all="ignore"):
-            new._data = None if None in numbers else float(OPS[op].number(*numbers))
+            new._data = None if None in numbers else float(rule.number(*numbers))
         return new
 
     @property
@@ -215,6 +220,16 @@ class Condition:
         return left <= right if self.otherwise else left > right
 
 
+def _rule(op: str, operands: Sequence[Any]) -> Op:
+    """The row of OPS. InputError where it takes another number of operands."""
+    rule, got = OPS[op], len(operands)
+    if got != rule.arity:
+        raise InputError(
+            f"calls {op} with {got} argument{'s' * (got != 1)}; write {op}({', '.join('abpq'[: rule.arity])})"
+        )
+    return rule
+
+
 def _binary(op: str, a: Any, b: Any) -> Value:
     for v in (a, b):
         if not isinstance(v, (Value, int, float, np.integer, np.floating)):
@@ -245,7 +260,7 @@ def _function(op: str) -> Callable[..., Any]:
     def apply(*operands: Any) -> Any:
         if any(isinstance(v, Value) for v in operands):
             return Value.of(op, *operands)
-        return OPS[op].number(*operands)
+        return _rule(op, operands).number(*operands)
 
     apply.__name__ = apply.__qualname__ = op
     apply.__doc__ = f"{op} of numbers or Values."
