@@ -83,9 +83,10 @@ def activation(
     determines f', it is written by a alone. Both run in the fused kernels of the built-in activations, on CPU and GPU.
     `name` is by default that of f. Files keep the expressions, never the source.
 
-    Before it returns, f and f' are evaluated at some hundred x up to 1e4 in float32 and float64, where neither may be
-    NaN (nor infinite for |x| <= 10), and there f' is compared with central differences. At a kink, where these say
-    nothing, relu(x), maximum(x, y) and where(x > y, ...) take the slope of the side x <= y, and abs(x) takes 0.
+    Before it returns, f and f' are evaluated at more than a thousand x up to 1e4 and beside poles and kinks, in float32
+    and float64, where neither may be NaN (nor infinite for |x| <= 10), and there f' is compared with central
+    differences. At a kink, where these say nothing, relu(x), maximum(x, y) and where(x > y, ...) take the slope of the
+    side x <= y, and abs(x) takes 0.
 
     Raises InputError where f branches on its value, calls what cannot be traced, returns no number, is undefined
     somewhere, or has another derivative than d_f; ConfigError for a name that cannot be one.

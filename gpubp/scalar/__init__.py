@@ -3,8 +3,9 @@
 `Value` is the engine, in one short file. `gpubp.activation` and `gpubp.loss` trace a function with its symbols.
 """
 
-from ._derive import constants, derivative, derivative_of_output, evaluate, is_of_output, probes, trace
+from ._derive import derivative, derivative_of_output, is_of_output, trace
 from ._draw import formula
+from ._numbers import constants, crossings, evaluate, evaluate_all, probes
 from ._simplify import Simplifier
 from ._tree import Tree, from_tree, to_tree
 from ._value import (
@@ -35,10 +36,12 @@ __all__ = [
     "Value",
     "constants",
     "cos",
+    "crossings",
     "derivative",
     "derivative_of_output",
     "erf",
     "evaluate",
+    "evaluate_all",
     "exp",
     "expm1",
     "formula",

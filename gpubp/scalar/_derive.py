@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from gpubp.errors import InputError
 
+from ._numbers import constants, evaluate, probes
 from ._simplify import Simplifier, number, same
 from ._value import OPS, Value, history
 
@@ -122,21 +122,30 @@ def derivative_of_output(y: Value, x: Value, slope: Value, make: Simplifier) -> 
 
 
 def is_of_output(found: Value, y: Value, slope: Value) -> bool:
-    """Whether `found`, of the symbol "a", at a = y is `slope`: both of the symbol "x", at probes of every size."""
-    points = {"x": probes([*constants(y), *constants(slope)])}
-    values, exact = evaluate(y, points), evaluate(slope, points)
+    """Whether `found`, of the symbol "a", at a = y is `slope`: both of the symbol "x", at probes of every size.
+
+    In float64 to rounding; in float32, where y may round to one number for every x, to 1e-4 of the largest slope.
+    """
+    breaks = [*constants(y), *constants(slope)]
+    x = probes(breaks)
+    error, values, exact = _apart(found, y, slope, x, np.float64)
+    if not (error <= 1e-9 * (1 + np.abs(exact) + np.abs(values))).all():
+        return False
+    sides = (
+        np.nextafter(np.float32(c), np.float32(side)) for c in (0.0, *breaks) for side in (-np.inf, np.inf)
+    )
+    short = np.unique([*x[np.abs(x) <= 10].astype(np.float32), *sides])
+    error, _, exact = _apart(found, y, slope, short, np.float32)
+    return bool((error <= 1e-4 * np.abs(exact).max(initial=0.0)).all())
+
+
+def _apart(found: Value, y: Value, slope: Value, x: Any, dtype: Any) -> tuple[Any, Any, Any]:
+    """The difference of `found` and `slope`, y and `slope`, where these two are finite."""
+    values, exact = evaluate(y, {"x": x}, dtype), evaluate(slope, {"x": x}, dtype)
     known = np.isfinite(values) & np.isfinite(exact)
+    values, exact = values[known], exact[known]
     with np.errstate(all="ignore"):
-        error = np.abs(evaluate(found, {"a": values}) - exact)
-        return bool((error <= 1e-9 * (1 + np.abs(exact) + np.abs(values)))[known].all())
-
-
-def probes(breaks: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Numbers of every size up to 1e4, and the neighbours of `breaks`."""
-    plain = np.concatenate([np.linspace(-10, 10, 401), np.logspace(-12, 4, 65), -np.logspace(-12, 4, 65)])
-    near = [np.nextafter(c, side) for c in (0.0, *breaks) for side in (-np.inf, np.inf)]
-    wider = [c + s * 1e-6 * max(1.0, abs(c)) for c in (0.0, *breaks) for s in (-1, 1)]
-    return np.unique(np.concatenate([plain, np.array([*near, *wider, 0.0, *breaks])]))
+        return np.abs(evaluate(found, {"a": values}, dtype) - exact), values, exact
 
 
 def _by(a: Value, slope: Value, y: Value, x: Value, make: Simplifier) -> Value | None:
@@ -193,31 +202,3 @@ def _condition(a: Value, low: Value, high: Value, y: Value, make: Simplifier) ->
 
 def _holds(root: Value, x: Value) -> bool:
     return any(v is x for v in history(root))
-
-
-# ---- numbers for an expression -----------------------------------------------------------------------------
-
-
-def evaluate(root: Value, inputs: dict[str, Any], dtype: Any = np.float64) -> Any:
-    """The numbers of an expression whose symbols have these arrays, each result rounded to dtype."""
-    found: dict[int, Any] = {}
-    with np.errstate(all="ignore"):
-        for v in history(root):
-            if v.op == "symbol":
-                result = inputs[v.label]
-            elif v.op == "constant":
-                result = v.data
-            else:
-                result = OPS[v.op].number(*(found[id(parent)] for parent in v.parents))
-            found[id(v)] = np.asarray(result, dtype)
-    shape = np.broadcast_shapes(*(np.shape(value) for value in inputs.values()))
-    return np.broadcast_to(found[id(root)], shape)
-
-
-def constants(root: Value) -> list[float]:
-    """The places where an expression may have a kink: what is compared with a constant."""
-    found: set[float] = set()
-    for v in history(root):
-        if v.op == "where":
-            found.update(c for c in map(number, v.parents[:2]) if c is not None and math.isfinite(c))
-    return sorted(found)

@@ -14,7 +14,22 @@ import gpubp
 from gpubp.custom import activation_from_config
 from gpubp.errors import ConfigError, InputError, StorageError
 from gpubp.kernels.activations import ACTIVATIONS
-from gpubp.scalar import Value, exp, log, maximum, relu, sigmoid, sqrt, tanh, where
+from gpubp.scalar import (
+    Value,
+    cos,
+    erf,
+    exp,
+    log,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    sin,
+    softplus,
+    sqrt,
+    tanh,
+    where,
+)
 from gpubp.storage import load_tensors, save_tensors
 
 
@@ -65,6 +80,16 @@ BAD = {
     "far out": (lambda x: exp(x) / (2 + exp(x)), "nan for x = .* in float.*let nothing overflow"),
     "slope": (lambda x: sqrt(abs(x)), "its derivative: expected a number everywhere; got nan for x = 0"),
     "large": (lambda x: x / 1e-39 * 1e39, "float32"),
+    "two arguments": (lambda x: log(x, 2), r"it calls log with 2 arguments; write log\(a\)"),
+    "one argument": (lambda x: maximum(x), r"it calls maximum with 1 argument; write maximum\(a, b\)"),
+    "three arguments": (lambda x: minimum(x, 0, 6), "it calls minimum with 3 arguments"),
+    "none inside": (lambda x: maximum(x, None), "it expected a number; got None"),
+    "pole between": (lambda x: 1 / (x - 2.017), r"got inf for x = 2\.017 in float64; define it there"),
+    "pole of a square": (lambda x: 1 / (x - 2.017) ** 2, r"got inf for x = 2\.017"),
+    "pole far out": (lambda x: 1 / (x - 20.017), r"got inf for x = 20\.017 in float64; define it there"),
+    "poles of tan": (lambda x: sin(x) / cos(x), r"got -?1\.6\d+e\+16 for x = -?1\.5708 in"),
+    "gap": (lambda x: sqrt((x - 20) * (x - 30)), "got nan for x = 20 in float64; define it there"),
+    "narrow gap": (lambda x: sqrt((x - 7.011) * (x - 7.012)), r"got nan for x = 7\.01"),
     "long": (lambda x: sum(tanh(x + k) for k in range(200)), "at most 300 operations"),
 }
 
@@ -100,6 +125,25 @@ def test_a_derivative_that_is_slightly_wrong_is_refused():
         gpubp.activation(tanh, d_f=lambda x: 1.00001 - tanh(x) ** 2, name="bad")
 
 
+@pytest.mark.parametrize("limit", [10, 50])
+def test_a_derivative_that_is_wrong_only_far_out_is_refused(limit):
+    with pytest.raises(InputError, match="derivative near"):
+        gpubp.activation(tanh, d_f=lambda x: where(abs(x) > limit, 1e-3, 1 - tanh(x) ** 2), name="bad")
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: sin(100 * x) / 100,
+        lambda x: x * (x - sqrt(1 + x * x)),
+        lambda x: x * x * x / 100 - x * x * sqrt(1 + x * x) / 100,
+        lambda x: (x * x + 1) ** 2 - (x**4 + 2 * x * x),
+    ],
+)
+def test_what_oscillates_or_cancels_far_out_is_taken(f):
+    assert math.isfinite(gpubp.activation(f, name="mine")(1.0))
+
+
 def test_names():
     assert gpubp.activation(lazy).name == "lazy"
     assert gpubp.activation(lambda x: 2 * x).name == "custom"
@@ -127,6 +171,9 @@ PAIRS = {
     "tanh": lambda x: tanh(x),
     "leaky_relu": lambda x: maximum(x, 0.01 * x),
     "silu": lambda x: x / (1 + exp(-x)),
+    "gelu": lambda x: x * (1 + erf(x / 2**0.5)) / 2,
+    "mish": lambda x: x * tanh(softplus(x)),
+    "hard_swish": lambda x: x * minimum(maximum(x + 3, 0), 6) / 6,
 }
 
 
@@ -137,8 +184,12 @@ def launches(trainer):
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [("tanh", "float32"), ("leaky_relu", "float64"), ("silu", "float32")]
-)
+    ("name", "dtype"),
+    [
+        ("tanh", "float32"), ("leaky_relu", "float64"), ("silu", "float32"), ("gelu", "float32"), ("mish", "float64"),
+        ("hard_swish", "float32"),
+    ],
+)  # fmt: skip
 def test_a_step_is_that_of_the_built_in_one(name, dtype):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((32, 6)), rng.standard_normal((32, 2))

@@ -13,6 +13,7 @@ from gpubp.scalar import (
     Simplifier,
     Value,
     cos,
+    crossings,
     derivative,
     derivative_of_output,
     erf,
@@ -23,6 +24,7 @@ from gpubp.scalar import (
     from_tree,
     history,
     log,
+    log1p,
     maximum,
     minimum,
     probes,
@@ -78,6 +80,12 @@ FORMS = {
     "root": (lambda x: x * (1 + x * x) ** -0.5, "x / sqrt(1 + x * x)", None, None),
     "snake": (lambda x: x + sin(x) ** 2, "x + sin(x) * sin(x)", "1 + 2 * sin(x) * cos(x)", None),
     "gelu": (lambda x: x * (1 + erf(x / 2**0.5)) / 2, None, None, None),
+    "mish": (
+        lambda x: x * tanh(log(1 + exp(x))), "x * tanh(softplus(x))",
+        "tanh(softplus(x)) + x * (1 - tanh(softplus(x)) ** 2) * sigmoid(x)", None
+    ),
+    # In float32 a takes a dozen numbers, which say too little of f'.
+    "offset, float32": (lambda x: 1 + 1e-6 * tanh(x), "1 + 1e-06 * tanh(x)", None, None),
 }  # fmt: skip
 
 
@@ -210,7 +218,7 @@ def test_too_long_and_too_large_expressions_are_refused():
 
 def test_every_operation_is_stored_and_evaluated():
     for op, rule in OPS.items():
-        operands = rule.slopes.__code__.co_argcount - 1
+        operands = rule.arity
         tree = [["symbol", "x"], ["constant", 2.0], [op, *([0, 1, 1, 0][:operands])]]
         assert to_tree(from_tree(tree, ["x"]), "f")[-1][0] == op
         number = float(evaluate(from_tree(tree, ["x"]), {"x": 0.75}))
@@ -229,3 +237,30 @@ def test_formulas_are_what_would_be_typed():
         text = formula(root)
         again = eval(text, {"sqrt": np.sqrt, "expm1": np.expm1, "x": np.float64(-0.7)})
         assert again == pytest.approx(float(evaluate(root, {"x": -0.7}))), text
+
+
+# ---- where something may happen ------------------------------------------------------------------------------
+
+
+def test_crossings_are_the_neighbours_of_poles_roots_and_choices():
+    def found(f):
+        return crossings([trace(f, ["x"], "f")], probes([]))
+
+    for f, places in (
+        (lambda x: 1 / (x - 2.017), [2.017]),
+        (lambda x: 1 / (x - 2.017) ** 2, [2.017]),
+        (lambda x: x / ((x - 2.017) * abs(x + 70.3)), [-70.3, 2.017]),
+        (lambda x: sqrt(-x - 3.3) * log(x + 1.1) - log1p(x / 9), [-9, -3.3, -1.1]),
+        (lambda x: where(x * x > 2, x, 0), [-(2**0.5), 2**0.5]),
+        (lambda x: tanh(x) / 2 + x * x, []),
+    ):
+        low, high = found(f)[::2], found(f)[1::2]
+        np.testing.assert_allclose(low, places, rtol=1e-15)
+        np.testing.assert_array_equal(np.nextafter(low, np.inf), high)
+
+
+def test_a_value_of_another_number_of_operands_is_refused():
+    with pytest.raises(InputError, match=r"^calls pow with 3 arguments; write pow\(a, b\)$"):
+        Value.of("pow", Value(1.0), 2.0, 3.0)
+    with pytest.raises(InputError, match="calls log with 2 arguments"):
+        log(1.0, 2.0)
