@@ -127,11 +127,12 @@ def where(record: dict[str, Any]) -> str:
     versions = [
         f"{label} {host['versions'][name]}" for name, label in packages.items() if name in host["versions"]
     ]
-    rounds = min(len(cell["rounds"]) for cell in record["cells"])
+    counts = sorted({len(cell["rounds"]) for cell in record["cells"]})
+    rounds = f"{counts[0]} to {counts[-1]} rounds" if len(counts) > 1 else f"{counts[0]} rounds"
     known = [cell["others"] for cell in record["cells"] if "others" in cell]
     others = f" Others used at most {100 * max(known):.0f} % of the CPU time." if known else ""
     return (
-        f"Time relative to gpubp, medians of the ratios within {rounds} rounds, on {host['threads']} threads of "
+        f"Time relative to gpubp, medians of the ratios within {rounds}, on {host['threads']} threads of "
         f"{host['cpu']} ({host['blas']}), {record['date']}; {', '.join(versions)}.{others}"
     )
 
