@@ -20,6 +20,7 @@ from gpubp.network import Network
 from gpubp.optimizers import optimizer
 from gpubp.storage import checkpoint_path, held_run, new_run_directory, next_run_directory
 from gpubp.training import TensorBoard, Trainer
+from gpubp.training.micro import check_fewest
 from gpubp.training.policy import checked_policy
 
 from .compiling import told
@@ -195,7 +196,7 @@ def _trainer(run: Run, options: Options) -> Trainer:
         )
         for embedding in first:
             _forget_unknown(net, embedding)
-        return Trainer(
+        trainer = Trainer(
             net,
             loss_of(options["loss"]),
             optimizer(options["optimizer"], lr=options["lr"]),
@@ -211,6 +212,9 @@ def _trainer(run: Run, options: Options) -> Trainer:
             accumulate=options["accumulate"] or 1,
             groups=groups_of(options),
         )
+        n = run.data["train"]
+        check_fewest(net, min(options["batch_size"], n), trainer.accumulate, n)
+        return trainer
 
 
 def _in_memory(widths: list[int], first: list[Embedding]) -> AbstractContextManager[None]:

@@ -23,8 +23,10 @@ class BatchNorm(Norm):
 
         running += momentum (that of the batch - running),    the variance unbiased, over batch - 1,
 
-    and predictions take these. They start at 0 and 1, and stand among `net.parameters()` as "1.mean" and "1.variance"
+    unless its loss, or one before it in the step, is not finite (a gradient that is not finite is seen later).
+    Predictions take these. They start at 0 and 1, and stand among `net.parameters()` as "1.mean" and "1.variance"
     without being trained: no gradient, penalty, decay or group reaches them, files hold them, `ema` averages them.
+
     gain and bias (n,) start at 1 and 0; being vectors, they are subject to no penalty. It stands between a linear layer
     and the activation, which it takes over: [Dense(784, 512), BatchNorm(512, "relu"), Dense(512, 10)].
 

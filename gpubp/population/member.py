@@ -14,6 +14,7 @@ from gpubp.training import EarlyStopping, Trainer
 from gpubp.training.average import judged, put_back
 from gpubp.training.diagnose import check_weights, look
 from gpubp.training.history import Row
+from gpubp.training.micro import check_fewest
 from gpubp.training.step import Source, Step
 from gpubp.training.supplies import order_of
 
@@ -49,6 +50,7 @@ class Member:
         self.n = len(share.x) if share.rows is None else len(share.rows)
         batch = min(batch, self.n)
         per_epoch, rest = -(-self.n // batch), self.n % batch
+        check_fewest(trainer.net, batch, trainer.accumulate, self.n)
         trainer.settle()
         trainer.go_on()
         trainer.position = None  # an epoch of other batches

@@ -146,7 +146,7 @@ def first_not_finite(trainer: Trainer, x: Array, y: Array, w: Array, first: int 
     of_inputs, *drops = net.drops(trainer.masks, state, first)
     a = net.dropped(x, of_inputs)
     for k, (layer, drop) in enumerate(zip(net.layers, [*drops, None], strict=True)):
-        a, _ = layer.forward(ops, a, keep=False, drop=drop)
+        a, _ = layer.forward(ops, a, keep=True, drop=drop)  # as in the step: by the moments of the batch
         if not ops.all_finite(a):
             return f"the output of layer {k} ({layer!r})"
     net.backpropagate(x, y, w, loss=loss, state=state, masks=trainer.masks, first=first)

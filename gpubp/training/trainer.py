@@ -52,8 +52,9 @@ class Trainer(Parts):
     ConfigError. `seed` fixes the order of the examples and what dropout drops.
 
     `on_nan` says what follows a step whose loss or gradients are not finite, which never changes a weight. "stop"
-    raises NumericalError. "skip" leaves its batch out: neither weights nor optimizer see it. "rollback" takes both back
-    to the beginning of the epoch and repeats it at half the learning rate, up to 8 times in a row. Each says so in a
+    raises NumericalError. "skip" leaves its batch out: neither weights nor optimizer see it (running moments of
+    BatchNorm may, where a gradient alone, or a later micro-batch, is not finite). "rollback" takes all back to the
+    beginning of the epoch and repeats it at half the learning rate, up to 8 times in a row. Each says so in a
     RuntimeWarning that names layer and step. Where nothing can follow, weights that are lost or an epoch without a good
     batch, they raise as "stop" does. With them a GPU is waited for after each chunk of steps.
 
@@ -64,12 +65,14 @@ class Trainer(Parts):
 
     `accumulate` = k takes a batch in k micro-batches, one after the other, whose gradients g_j are averaged by their
     sums of sample weights W_j: sum W_j g_j / sum W_j, the gradient of the whole batch to rounding, and so is the loss;
-    what dropout drops is the same. Activations then need the memory of one micro-batch, and another buffer is as large
-    as the parameters. Where k does not divide the batch, the first micro-batches have an example more; a batch of
-    fewer than k, the last of an epoch for example, is taken example by example.
+    what dropout drops is the same. (BatchNorm takes the moments of each micro-batch: there it is another gradient.)
+    Activations then need the memory of one micro-batch, and another buffer is as large as the parameters. Where k does
+    not divide the batch, the first micro-batches have an example more; a batch of fewer than k, the last of an epoch
+    for example, is taken example by example.
     `groups` gives parameters a learning rate and a weight decay of their own: {"*.b": {"weight_decay": 0.0}, "0.*":
     {"lr_factor": 0.1}} leaves biases without decay and moves the first layer by a tenth of the scheduled lr. A pattern
-    of `fnmatch` matches names of `net.parameters()`; where several match, a later one overrides what it names.
+    of `fnmatch` matches names of trained parameters, as `net.parameters()` has them; where several match, a later one
+    overrides what it names.
 
     Raises ConfigError, InputError.
     """

@@ -137,3 +137,10 @@ def test_a_run_decides_itself_what_its_layers_are(gpubp, refused, flowers_csv):
         refused(
             "gradcheck", "run", flowers_csv, *option, naming=f"{option[0]}: expected no such option with RUN"
         )
+
+
+def test_a_last_batch_of_one_is_refused_before_there_is_a_run(refused, flowers_csv, tmp_path):
+    rows = 60 - round(0.1 * 60)
+    command = ("train", flowers_csv, "--norm", "batch", *SMALL, "--batch-size", rows - 1, "--out", "run")
+    refused(*command, naming=f"got 1 from the last batch of 1 of {rows} examples in batches of {rows - 1}")
+    assert not (tmp_path / "run").exists()

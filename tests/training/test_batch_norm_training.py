@@ -7,7 +7,18 @@ import pytest
 from reference import host
 
 import gpubp
-from gpubp import Adam, AdamW, BatchNorm, Dense, Dropout, Network, Residual, Trainer
+from gpubp import (
+    Adam,
+    AdamW,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Network,
+    Population,
+    PopulationTrainer,
+    Residual,
+    Trainer,
+)
 from gpubp.backend import threads
 from gpubp.errors import ConfigError, InputError, NumericalError
 from gpubp.training.objective import Objective
@@ -270,3 +281,24 @@ def test_config_and_repr():
     again = Network.from_config(net.config())
     assert (again.config(), repr(again)) == (net.config(), repr(net))
     assert repr(again.layers[1]) == "BatchNorm(5, 'gelu', eps=0.1, momentum=0.2)"
+
+
+# ---- what is not finite --------------------------------------------------------------------------------
+
+
+def test_the_layer_that_overflows_by_the_moments_of_the_batch_is_named():
+    net = Network([Dense(4, 8), BatchNorm(8, "relu"), Dense(8, 3)], seed=0)
+    trainer = Trainer(net, "softmax_cross_entropy", "sgd", seed=0)
+    x, y = data()
+    trainer.step(x, y)
+    with pytest.raises(NumericalError, match=r"output of layer 1 \(BatchNorm"):
+        trainer.step(np.sign(x) * np.float32(1e38), y)
+
+
+def test_a_population_refuses_a_batch_of_one_before_a_member_is_touched():
+    nets = [Network(layers_of(), seed=seed) for seed in range(2)]
+    trainer = PopulationTrainer(Population.of(nets), "softmax_cross_entropy")
+    with pytest.raises(ConfigError, match=r"^BatchNorm[^\n]*the last batch of 1 of 33 examples[^\n]*$"):
+        trainer.fit(*data(33), epochs=1, batch_size=16)
+    assert [trainer[k].total_steps for k in range(2)] == [None, None]
+    trainer.fit(*data(32), epochs=1, batch_size=16)
