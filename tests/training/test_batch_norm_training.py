@@ -136,8 +136,8 @@ def test_200_steps_as_pytorch_makes_them(torch, accumulate):
 @pytest.mark.parametrize(
     "options",
     [
-        {"optimizer": AdamW(0.0, weight_decay=0.5)},
-        {"optimizer": AdamW(0.0, weight_decay=0.5), "groups": {"*": {"weight_decay": 0.9}}},
+        {"optimizer": AdamW(0.1, weight_decay=0.5)},
+        {"optimizer": AdamW(0.1, weight_decay=0.5), "groups": {"*": {"weight_decay": 0.9}}},
         {"l2": 1.0, "clip_norm": 1e-3},
     ],
 )
@@ -152,6 +152,15 @@ def test_they_follow_the_batches_alone(options):
     np.testing.assert_allclose(plain.net.parameters()["1.mean"], 0.1 * z.mean(axis=0), rtol=1e-12)
     variance = 0.9 + 0.1 * z.var(axis=0, ddof=1)
     np.testing.assert_allclose(plain.net.parameters()["1.variance"], variance, rtol=1e-12)
+
+
+def test_they_follow_inside_a_block_too():
+    net = Network([Residual([BatchNorm(4), Dense(4, 4)]), Dense(4, 3)], dtype="float64", seed=0)
+    x, y = data()
+    Trainer(net, "softmax_cross_entropy", "sgd", seed=0).step(x, y)
+    np.testing.assert_allclose(net.parameters()["0.0.mean"], 0.1 * x.mean(axis=0), rtol=1e-12)
+    variance = 0.9 + 0.1 * x.var(axis=0, ddof=1)
+    np.testing.assert_allclose(net.parameters()["0.0.variance"], variance, rtol=1e-12)
 
 
 def test_a_group_names_what_is_trained():
