@@ -6,9 +6,11 @@ row, team.py for the team.
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import llvmlite.binding
 import numpy as np
 import numpy.typing as npt
 from numba import float32, float64, int64, void
@@ -29,12 +31,35 @@ _seconds = 0.0
 
 
 class _Kernel(CFunc):
-    """A C function `void kernel(int64 row, int64 me, int64 team)`."""
+    """A C function `void kernel(int64 row, int64 me, int64 team)`, its loops interleaved so many times."""
+
+    interleave = 0
 
     def _compile_uncached(self) -> Any:
         if compiling is not None:
             compiling(self.__name__)
-        return super()._compile_uncached()  # type: ignore[misc]
+        with _interleaving(self.interleave):
+            made = super()._compile_uncached()  # type: ignore[misc]
+            made.library.finalize()  # else LLVM would optimise it when it is first asked for, and that is later
+        return made
+
+
+@contextmanager
+def _interleaving(count: int) -> Iterator[None]:
+    """Has LLVM make so many vectors of a loop in turn; 0 leaves the choice to it.
+
+    By itself it makes one at a time in a long loop: then each constant of a polynomial is loaded for each vector anew,
+    and what one vector waits for no other fills. The option is one of the whole process, but whatever Numba compiles
+    holds its lock, as this does. It is as old as LLVM's vectoriser; an unknown one would end the process.
+    """
+    if not count:
+        yield
+        return
+    try:
+        llvmlite.binding.set_option("", f"-force-vector-interleave={count}")
+        yield
+    finally:
+        llvmlite.binding.set_option("", "-force-vector-interleave=0")
 
 
 @functools.cache
@@ -47,6 +72,7 @@ def _compile(factory: Callable[..., Any], dtype: np.dtype[Any], scalars: tuple[A
 
     def compile(cache: bool) -> Any:
         made = _Kernel(kernel, ((int64, int64, int64), void), {}, options)
+        made.interleave = getattr(factory, "interleave", 0)
         if cache:
             made.enable_caching()
         made.compile()

@@ -1,4 +1,4 @@
-"""Matrix products too small for BLAS: straight from the operands, without its copies of them into blocks."""
+"""Matrix products too small or thin for BLAS: straight from the operands, without its copies of them into blocks."""
 
 from numba.extending import register_jitable
 

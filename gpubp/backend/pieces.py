@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+_ROWS = 16  # of a granule, which no cut divides
 _SHARED_FROM = 30_000  # operations of a product from which a piece for each thread pays
 _SMALL = 2**19  # operations up to which a product is made without BLAS, where that is slow when small
+_THIN = 16  # columns or terms up to which it is made without, too, as those of an output layer are:
+_DEEPEST = 2**12  # of so many terms, whose panel fits a cache,
+_LARGEST = 2**18  # or into so many entries of C; measured up to these (bench/README.md)
 
 
-def is_small(m: int, k: int, n: int) -> bool:
-    """Whether C (m, n) = A (m, k) B (k, n) costs BLAS more by its preparations than it gains by them."""
-    return 2 * m * k * n <= _SMALL
+def is_small(m: int, k: int, n: int, transpose_a: bool) -> bool:
+    """Whether C (m, n) = A (m, k) B (k, n) costs BLAS more by its preparations than it gains by them.
+
+    A that is stored transposed is read across its rows, which is quick only where it is small. With few terms, the
+    panels of B need rows enough of A to pay.
+    """
+    if 2 * m * k * n <= _SMALL:
+        return True
+    if transpose_a:
+        return False
+    return (n <= _THIN and k <= _DEEPEST) or (k <= _THIN and m * n <= _LARGEST and n <= 8 * m)
 
 
 def product_pieces(m: int, k: int, n: int, threads: int, *, by_rows: bool = False) -> tuple[int, int]:
@@ -16,11 +28,12 @@ def product_pieces(m: int, k: int, n: int, threads: int, *, by_rows: bool = Fals
 
     BLAS copies its operands into blocks before it multiplies, and each piece does so for itself: its rows of A and its
     columns of B. So the longer side of C is cut, which leaves the smaller operand to be copied by all. `by_rows` is for
-    products that copy little: then rows stay with their member, who need not wait for others.
+    products that copy little: then rows stay with their member, who need not wait for others, where there are rows for
+    all or little work.
     """
     if threads == 1 or 2 * m * k * n < _SHARED_FROM:
         return 1, 1
-    if by_rows:
+    if by_rows and (m >= _ROWS * threads or 2 * m * k * n <= _SMALL):
         return threads, 1
     if threads <= 4:
         return (1, threads) if n > m else (threads, 1)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from gpubp.backend.pieces import product_pieces
+from gpubp.backend.pieces import is_small, product_pieces
 from gpubp.kernels import team
 from gpubp.kernels.team import TILE, cut, granule, share, share_rows
 
@@ -82,7 +82,8 @@ def test_product_pieces(m, k, n, threads):
     else:
         assert down * across == threads
         assert (down <= across) if n > m else (down >= across)  # the longer side has more pieces
-        assert product_pieces(m, k, n, threads, by_rows=True) == (threads, 1)
+        by_rows = product_pieces(m, k, n, threads, by_rows=True)
+        assert by_rows == ((threads, 1) if m >= 16 * threads or 2 * m * k * n <= 2**19 else (down, across))
 
 
 @pytest.mark.parametrize(
@@ -100,3 +101,23 @@ def test_product_pieces(m, k, n, threads):
 )
 def test_product_pieces_of_layers(shape, threads, expected):
     assert product_pieces(*shape, threads) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "transpose_a", "expected"),
+    [
+        ((32, 64, 64), False, True),
+        ((128, 784, 512), False, False),
+        ((4096, 256, 7), False, True),  # an output layer forward
+        ((256, 10, 1024), False, True),  # and back
+        ((4096, 7, 256), False, False),  # but not into so much
+        ((32, 10, 2048), False, False),  # nor from so little
+        ((256, 4096, 7), True, False),  # but its dW reads A across its rows
+        ((128, 128, 10), True, True),
+        ((4096, 256, 17), False, False),
+        ((256, 4096, 16), False, True),
+        ((256, 4097, 16), False, False),
+    ],
+)
+def test_which_products_do_without_blas(shape, transpose_a, expected):
+    assert is_small(*shape, transpose_a) is expected

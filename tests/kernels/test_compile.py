@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numba.core.codegen import CPUCodeLibrary
 from reference import run_kernel
 
 from gpubp.backend.blas import find_gemm
@@ -462,6 +463,26 @@ PROGRAM = textwrap.dedent(
     print(hits, *told, sep=", ")
     """
 )
+
+
+def test_a_kernel_is_optimised_while_llvm_interleaves_and_nothing_else_is(monkeypatch):
+    """The option is LLVM's own: it would change what others compile in this process."""
+    seen, optimise = [], CPUCodeLibrary._optimize_final_module
+    monkeypatch.setattr(compile.llvmlite.binding, "set_option", lambda _, option: seen.append(option))
+    monkeypatch.setattr(
+        CPUCodeLibrary,
+        "_optimize_final_module",
+        lambda library: (seen.append(library.name), optimise(library)),
+    )
+    monkeypatch.setattr(compile, "cached", lambda make: make(False))
+    factory, f = dense.bias_activation, ACTIVATIONS["tanh"].f
+    own = compile._compile.__wrapped__(factory, np.dtype(np.float32), (f,))._library.name
+    on, off = (f"-force-vector-interleave={n}" for n in (dense.INTERLEAVE, 0))
+    assert seen.index(on) < seen.index(own) < seen.index(off)
+    assert seen.count(own) == seen.count(on) == seen.count(off) == 1
+    with pytest.raises(ZeroDivisionError), compile._interleaving(dense.INTERLEAVE):
+        raise ZeroDivisionError
+    assert seen[-2:] == [on, off]
 
 
 def test_the_second_process_takes_all_variants_from_the_cache(tmp_path):

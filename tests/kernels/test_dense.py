@@ -67,6 +67,29 @@ def test_bias_and_activation_over_shapes(name, dtype, shape, seed):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_row_has_the_same_bits_however_wide_it_is(name, dtype):
+    """Wide rows go through f with their biases, narrow ones after them and several as one; all in groups, and rests."""
+    z, b = draw(0, dtype, (35, 200), (200,))
+    z[:, 3], b[3], z[2, 5], z[3, 5], z[4, 6] = -0.0, -0.0, np.nan, np.inf, -np.inf
+    f, d_f = ACTIVATIONS[name].f, ACTIVATIONS[name].d_f
+
+    def passes(n):
+        inplace, kept = z[:, :n].copy(), z[:, :n].copy()
+        a, bias = np.full_like(kept, np.nan), b[:n].copy()
+        run_kernel(dense.bias_activation, dtype, (inplace, bias), (f,))
+        run_kernel(dense.bias_activation_keep, dtype, (kept, bias, a), (f, d_f))
+        return inplace, kept, a
+
+    wide = passes(200)
+    for n in (1, 7, 16, 31, 32, 33, 64, 100, 127):
+        for narrow, expected in zip(passes(n), wide, strict=True):
+            np.testing.assert_array_equal(narrow, expected[:, :n])
+            number = ~np.isnan(narrow)  # the sign of a NaN means nothing
+            np.testing.assert_array_equal(np.signbit(narrow)[number], np.signbit(expected[:, :n])[number])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["tanh", "gelu"])
 @given(shape=shapes, seed=seeds)
 @example(shape=(1, 1), seed=0)

@@ -85,6 +85,19 @@ def test_bits_do_not_depend_on_pieces_or_members(m, k, n, transpose_a, transpose
         np.testing.assert_array_equal(whole, cut, strict=True)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("m", "k", "n", "transpose_b"), [(40, 4096, 10, 0), (33, 2048, 16, 0), (128, 10, 1000, 1)]
+)
+def test_thin_products(m, k, n, transpose_b, dtype):
+    a, b = operands(m, k, n, 0, transpose_b, dtype)
+    expected = reference(a, b, 0, transpose_b)
+    for pieces, team in (((1, 1), 1), ((2, 1), 2), ((1, 2), 2)):
+        error = np.abs(multiply(a, b, 0, transpose_b, pieces, team) - expected)
+        size = reference(np.abs(a), np.abs(b), 0, transpose_b)
+        assert (error <= 4 * np.sqrt(k + 16) * np.finfo(dtype).eps * size).all()
+
+
 def test_each_piece_has_scratch_of_its_own():
     """Two members that shared it would be wrong only now and then."""
     a, b = operands(64, 20, 32, 0, 1, np.float32)

@@ -36,7 +36,7 @@ class CpuProducts(CpuLaunches):
             return c
         team = self._team_size()
         operands: tuple[Array, ...] = (stored_a, stored_b, c)
-        small = self._gemm.slow_when_small and is_small(m, k, n)
+        small = self._gemm.slow_when_small and is_small(m, k, n, transpose_a)
         down, across = product_pieces(m, k, n, team, by_rows=small)
         if small:
             kernel = cpu_kernel(small_products.small_gemm, a.dtype)
