@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from reference import run_kernel
 
@@ -28,6 +28,7 @@ def constrained(w, limit, *, stopped=0, size=1):
     size=st.sampled_from([1, 2, 3]),
     seed=st.integers(0, 2**32 - 1),
 )
+@example(n_in=64, n_out=97, scale=1e-18, share=1.0, size=1, seed=0)
 def test_over_shapes(dtype, n_in, n_out, scale, share, size, seed):
     w = (scale * np.random.default_rng(seed).standard_normal((n_in, n_out))).astype(dtype)
     norms = np.linalg.norm(w.astype(np.float64), axis=0)
@@ -35,7 +36,9 @@ def test_over_shapes(dtype, n_in, n_out, scale, share, size, seed):
     factors = np.where(norms > limit, limit / np.where(norms > 0, norms, 1), 1)
     found = constrained(w, limit, size=size)
     np.testing.assert_allclose(found, w * factors, rtol=4 * np.finfo(dtype).eps, atol=0)
-    np.testing.assert_array_equal(found[:, factors == 1], w[:, factors == 1])
+    # A column whose norm is the limit itself, as the median's may be, is shortened or not as its sum of squares rounds.
+    below = norms < limit * (1 - 64 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(found[:, below], w[:, below])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
