@@ -1,7 +1,8 @@
 """From a kernel's factory to machine code: one variant per dtype and per scalar function.
 
 A factory `factory(real, *scalars)` returns the kernel as a Python function `kernel(row, me, team)`: see rows.py for the
-row, team.py for the team.
+row, team.py for the team. Its attribute `fastmath` says what LLVM may do to its arithmetic, `interleave` how many
+vectors of a loop it makes in turn.
 """
 
 import functools

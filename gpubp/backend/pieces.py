@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-_ROWS = 16  # of a granule, which no cut divides
+from gpubp.kernels.team import TILE
+
 _SHARED_FROM = 30_000  # operations of a product from which a piece for each thread pays
 _SMALL = 2**19  # operations up to which a product is made without BLAS, where that is slow when small
 _THIN = 16  # columns or terms up to which it is made without, too, as those of an output layer are:
@@ -33,7 +34,7 @@ def product_pieces(m: int, k: int, n: int, threads: int, *, by_rows: bool = Fals
     """
     if threads == 1 or 2 * m * k * n < _SHARED_FROM:
         return 1, 1
-    if by_rows and (m >= _ROWS * threads or 2 * m * k * n <= _SMALL):
+    if by_rows and (m >= TILE * threads or 2 * m * k * n <= _SMALL):
         return threads, 1
     if threads <= 4:
         return (1, threads) if n > m else (threads, 1)
