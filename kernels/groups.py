@@ -7,7 +7,17 @@ at FACTOR, that of the gradient.
 from numba import float64, int64
 
 from .mathematics import inlined
-from .optimizers import BLOCK, DECAY, FACTOR, GRADIENT_FACTOR, LR, apply_to_block, count_of, loader_of
+from .optimizers import (
+    BLOCK,
+    DECAY,
+    FACTOR,
+    GRADIENT_FACTOR,
+    LR,
+    all_finite,
+    apply_to_block,
+    count_of,
+    loader_of,
+)
 from .replay import GRADIENT_NOT_FINITE, SKIPPED, STEP, STOPPED
 from .rows import matrix, read_row, vector
 from .team import barrier, share
@@ -38,11 +48,7 @@ def prepare_groups(real, coefficients):
         n, blocks = g.shape[0], bad.shape[0]
         first, last = share(blocks, me, team)
         for k in range(first, last):
-            block = g[k * BLOCK : min(n, (k + 1) * BLOCK)]
-            found = 0
-            for i in range(block.shape[0]):
-                found += 0 if block[i] - block[i] == real(0) else 1
-            bad[k] = found
+            bad[k] = not all_finite(g[k * BLOCK : min(n, (k + 1) * BLOCK)])
         barrier(me, team)
         if me == 0:
             if counters[STOPPED] == 0 and bad.sum() != 0:

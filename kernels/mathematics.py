@@ -71,6 +71,20 @@ def where_or_nan(a, b, p, q):
     return q if a <= b else p
 
 
+def _or_zero_below(smallest):
+    @inlined
+    def kept(z):
+        return where(type(z)(smallest), abs(z), type(z)(0), z)
+
+    return kept
+
+
+@_by_type(_or_zero_below(float(np.finfo(np.float32).tiny)), _or_zero_below(float(np.finfo(np.float64).tiny)))
+def normal_or_zero(z):
+    """z, but 0 where z is subnormal; NaN stays."""
+    return type(z)(0) if abs(z) < np.finfo(type(z)).tiny else z
+
+
 # ---- exp and its kin -------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,9 @@
 
 `hyper` is a float64 vector: hyper[LR], hyper[GRADIENT_FACTOR] (loss scale and clipping, folded into g), then the
 rule's own numbers. `t` counts updates from 1. A rule takes and returns (p, s0, s1): a parameter and its two slots.
+
+A slot that gets smaller than the smallest normal number is kept as 0. The moments of a weight without gradient, as of a
+unit that relu has shut, would stay there for good, and a CPU takes several times as long for such numbers.
 """
 
 import math
@@ -11,7 +14,7 @@ from typing import Any
 
 from numba import float64, int64
 
-from .mathematics import inlined, sign
+from .mathematics import inlined, normal_or_zero, sign
 from .replay import GRADIENT_NOT_FINITE, SKIPPED, STEP, STOPPED
 from .rows import read_row, vector
 from .team import barrier, share
@@ -166,6 +169,15 @@ def loader_of(coefficients):
 
 
 @inlined
+def all_finite(block):
+    """Whether no element is NaN or infinite."""
+    finite = True
+    for i in range(block.shape[0]):
+        finite &= block[i] - block[i] == 0
+    return finite
+
+
+@inlined
 def apply_to_block(rule, slots, p, g, s0, s1, start, stop, factor, c):
     """The rule on the elements of one block, in place."""
     zero = type(factor)(0)
@@ -177,9 +189,9 @@ def apply_to_block(rule, slots, p, g, s0, s1, start, stop, factor, c):
         new, a, b = rule(pk[i], factor * gk[i], a, b, c)
         pk[i] = new
         if slots > 0:
-            s0k[i] = a
+            s0k[i] = normal_or_zero(a)
         if slots > 1:
-            s1k[i] = b
+            s1k[i] = normal_or_zero(b)
 
 
 def update(real, slots, coefficients, rule):
@@ -198,11 +210,7 @@ def update(real, slots, coefficients, rule):
         n, blocks = p.shape[0], bad.shape[0]
         first, last = share(blocks, me, team)
         for k in range(first, last):
-            block = g[k * BLOCK : min(n, (k + 1) * BLOCK)]
-            count = 0
-            for i in range(block.shape[0]):
-                count += 0 if block[i] - block[i] == real(0) else 1
-            bad[k] = count
+            bad[k] = not all_finite(g[k * BLOCK : min(n, (k + 1) * BLOCK)])
         # Looked at before the barrier: behind it the first member may go on, and change them for the next step.
         stopped = counters[STOPPED] != 0
         c = coefficients(real, hyper, counters[STEP] + 1 - counters[SKIPPED])

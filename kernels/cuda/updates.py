@@ -6,7 +6,7 @@ from numba import cuda, float64
 
 from gpubp.kernels.loss_scale import DYNAMIC, SCALE, SMALLEST
 from gpubp.kernels.losses import LOSS, PENALTY_SUM, WEIGHT
-from gpubp.kernels.mathematics import inlined
+from gpubp.kernels.mathematics import inlined, normal_or_zero
 from gpubp.kernels.optimizers import FACTOR, GRADIENT_FACTOR, count_of, loader_of
 from gpubp.kernels.penalties import batch_share, d_penalty_of, penalty_of
 from gpubp.kernels.replay import GRADIENT_NOT_FINITE, OVERFLOWED, SKIPPED, STEP, STOPPED
@@ -75,10 +75,10 @@ def _step(real, storage, slots, rule, width):
     def lane(p, g, s0, s1, factor, c):
         return rule(p, factor * g, s0, s1, c)
 
-    def part(k):
-        return inlined(lambda new: new[k])
+    def slot(k):
+        return inlined(lambda new: normal_or_zero(new[k]))
 
-    of_p, of_s0, of_s1 = part(0), part(1), part(2)
+    of_p, of_s0, of_s1 = inlined(lambda new: new[0]), slot(1), slot(2)
 
     @inlined
     def copied(copy, i, new):

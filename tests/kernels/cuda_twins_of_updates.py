@@ -75,6 +75,12 @@ def check_update(s: Storage, name: str, n: int, wide: bool, bad: float | None, d
         g[n // 2] = bad
     buffers = [2 * rng.standard_normal(n), *(rng.random(n if k < rule.slots else 0) for k in range(2))]
     buffers = [buffer.astype(s.dtype) for buffer in buffers]
+    if n > 1:
+        g[0] = 0
+        for buffer in buffers:
+            buffer[:1] = (
+                np.finfo(s.dtype).tiny / 2
+            )  # of a weight without gradient: its moments are 0 from here on
     mine, theirs = [a.copy() for a in buffers], [a.copy() for a in buffers]
     counters, reference = counters_of(step=6, skipped=2), counters_of(step=4)
     c, copy = (

@@ -186,6 +186,16 @@ def test_limits(dtype):
 
 
 @extended.needs_long_double
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_normal_or_zero_drops_what_is_subnormal_and_nothing_else(dtype):
+    tiny = np.finfo(dtype).tiny
+    kept = np.array([0, 1, -1, tiny, -tiny, np.finfo(dtype).max, np.inf, -np.inf, np.nan], dtype)
+    dropped = np.array([np.nextafter(tiny, dtype(0)), -tiny / 2, np.finfo(dtype).smallest_subnormal], dtype)
+    z, expected = np.r_[kept, dropped], np.r_[kept, np.zeros(3, dtype)]
+    np.testing.assert_array_equal(apply(loop(mathematics.normal_or_zero), z), expected)
+    np.testing.assert_array_equal([mathematics.normal_or_zero(dtype(v)) for v in z], expected)
+
+
 def test_exp_times_in_float64_keeps_a_normal_product_and_takes_a_correction():
     a = np.linspace(-712, -700, 2001)
     for w, b in ((100.0, -0.0), (700.0, 1e-14), (1.0, 0.05)):

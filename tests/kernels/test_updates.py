@@ -142,6 +142,20 @@ def test_the_largest_finite_gradients_are_taken(dtype):
     assert buffers.counters[STOPPED] == 0
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_moment_that_gets_subnormal_is_kept_as_0(name, dtype):
+    buffers = Buffers(name, 3, 0, dtype)
+    tiny = np.finfo(dtype).tiny
+    buffers.p[:], buffers.g[:] = 0, (0, 0, 1)
+    for slot in (buffers.s0, buffers.s1):
+        slot[:] = np.array([tiny / 2, 1, tiny / 2], dtype)[: len(slot)]
+    buffers.run()
+    for slot in (buffers.s0, buffers.s1)[: buffers.method.rule.slots]:
+        assert slot[0] == 0
+        assert np.abs(slot[1:]).min() > 1e-4
+
+
 def test_adam_step_is_bounded_by_the_learning_rate():
     for t in (0, 1, 10, 10_000):
         buffers = Buffers("adam", 1, 0, np.float64)
