@@ -75,12 +75,10 @@ def check_update(s: Storage, name: str, n: int, wide: bool, bad: float | None, d
         g[n // 2] = bad
     buffers = [2 * rng.standard_normal(n), *(rng.random(n if k < rule.slots else 0) for k in range(2))]
     buffers = [buffer.astype(s.dtype) for buffer in buffers]
-    if n > 1:
-        g[0] = 0
-        for buffer in buffers:
-            buffer[:1] = (
-                np.finfo(s.dtype).tiny / 2
-            )  # of a weight without gradient: its moments are 0 from here on
+    if n > 1:  # a weight without gradient, whose moments are 0 from here on
+        g[0] = buffers[0][0] = 0
+        for slot in buffers[1:]:
+            slot[:1] = np.finfo(s.dtype).tiny / 2
     mine, theirs = [a.copy() for a in buffers], [a.copy() for a in buffers]
     counters, reference = counters_of(step=6, skipped=2), counters_of(step=4)
     c, copy = (
@@ -105,6 +103,8 @@ def check_update(s: Storage, name: str, n: int, wide: bool, bad: float | None, d
         same(mine[k], theirs[k], f"{what}, buffer {k}")
         if bad is not None:
             same(mine[k], buffers[k], f"stopped {what}, buffer {k}", exact=True)
+        elif n > 1 and k > 0:
+            assert not mine[k][:1].any(), what
     if not plain:
         same(copy, before if bad is not None else s.store(mine[0]), f"{what}, copy", exact=True)
     stopped = counters_of(step=6, skipped=2, stopped=LOSS_NOT_FINITE)

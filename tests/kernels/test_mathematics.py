@@ -185,7 +185,6 @@ def test_limits(dtype):
     assert math.isnan(m.log1p(dtype(-2)))
 
 
-@extended.needs_long_double
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_normal_or_zero_drops_what_is_subnormal_and_nothing_else(dtype):
     tiny = np.finfo(dtype).tiny
@@ -196,6 +195,7 @@ def test_normal_or_zero_drops_what_is_subnormal_and_nothing_else(dtype):
     np.testing.assert_array_equal([mathematics.normal_or_zero(dtype(v)) for v in z], expected)
 
 
+@extended.needs_long_double
 def test_exp_times_in_float64_keeps_a_normal_product_and_takes_a_correction():
     a = np.linspace(-712, -700, 2001)
     for w, b in ((100.0, -0.0), (700.0, 1e-14), (1.0, 0.05)):
