@@ -57,7 +57,9 @@ def operands(m, k, n, transpose_a, transpose_b, dtype, seed=0):
 
 def reference(a, b, transpose_a, transpose_b):
     a, b = a.astype(np.float64), b.astype(np.float64)
-    return (a.T if transpose_a else a) @ (b.T if transpose_b else b)
+    # OpenBLAS for AVX-512 multiplies an infinity by zeros of its own beside the matrix, and NumPy hears of it.
+    with np.errstate(invalid="ignore"):
+        return (a.T if transpose_a else a) @ (b.T if transpose_b else b)
 
 
 sizes = st.integers(1, 20) | st.sampled_from([31, 32, 33, 48, 63, 64, 65, 70])
