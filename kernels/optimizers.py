@@ -179,7 +179,7 @@ def all_finite(block):
 
 @inlined
 def apply_to_block(rule, slots, p, g, s0, s1, start, stop, factor, c):
-    """The rule on the elements of one block, in place."""
+    """The rule on the elements of one block, in place; what it gives subnormal of s0 and s1 is kept as 0."""
     zero = type(factor)(0)
     # Views that are read from 0 on: an index that might be negative keeps LLVM from vectorising.
     pk, gk, s0k, s1k = p[start:stop], g[start:stop], s0[start:stop], s1[start:stop]
@@ -195,7 +195,7 @@ def apply_to_block(rule, slots, p, g, s0, s1, start, stop, factor, c):
 
 
 def update(real, slots, coefficients, rule):
-    """p, s0, s1 = rule(p, g, s0, s1) over flat buffers, in place; nothing at all where a gradient is not finite.
+    """p, s0, s1 = rule(p, g, s0, s1) over flat buffers, in place, subnormal slots as 0; nothing where g is not finite.
 
     Operands: parameters, gradients, s0, s1 (of the same length, or empty where the rule has no such slot), hyper,
     counters, bad (blocks,) int64 scratch. The first sweep looks for NaN and infinity and, where it finds one, sets
