@@ -27,11 +27,15 @@ def gather(real):
         out, counters = matrix(row, 2, real), vector(row, 3, int64)
         first = counters[CURSOR]
         start, stop = share_rows(out.shape[0], me, team)
+        width = size * out.shape[1]
         for i in range(start, stop):
             example = order[first + i]
+            if i + 2 < stop:
+                begin = row[1] + width * order[first + i + 2]
+                for line in range(0, width, LINE):
+                    prefetch(begin + line)
             for j in range(out.shape[1]):
                 out[i, j] = source[example, j]
-        width = size * out.shape[1]
         if out.shape[0] * width > AHEAD:
             return
         following = first + out.shape[0]

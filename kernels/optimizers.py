@@ -198,8 +198,11 @@ def update(real, slots, coefficients, rule):
     """p, s0, s1 = rule(p, g, s0, s1) over flat buffers, in place, subnormal slots as 0; nothing where g is not finite.
 
     Operands: parameters, gradients, s0, s1 (of the same length, or empty where the rule has no such slot), hyper,
-    counters, bad (blocks,) int64 scratch. The first sweep looks for NaN and infinity and, where it finds one, sets
-    counters[STOPPED] and leaves every buffer as it was. Steps that were left out do not count in the rule's t.
+    counters, bad (blocks,) int64 scratch, parts: the first block of each part of the buffers, ascending from 0, and the
+    number of blocks. Members share out each part by itself, as they share the rows of a weight gradient, so that who
+    updates weights has written their gradient and will read them: what another core has written comes slowly. The first
+    sweep looks for NaN and infinity and, where it finds one, sets counters[STOPPED] and leaves every buffer as it was.
+    Steps that were left out do not count in the rule's t.
     """
 
     def kernel(address, me, team):
@@ -207,10 +210,11 @@ def update(real, slots, coefficients, rule):
         p, g = vector(row, 0, real), vector(row, 1, real)
         s0, s1 = vector(row, 2, real), vector(row, 3, real)
         hyper, counters, bad = vector(row, 4, float64), vector(row, 5, int64), vector(row, 6, int64)
-        n, blocks = p.shape[0], bad.shape[0]
-        first, last = share(blocks, me, team)
-        for k in range(first, last):
-            bad[k] = not all_finite(g[k * BLOCK : min(n, (k + 1) * BLOCK)])
+        parts, n = vector(row, 7, int64), p.shape[0]
+        for part in range(parts.shape[0] - 1):
+            first, last = share(parts[part + 1] - parts[part], me, team)
+            for k in range(parts[part] + first, parts[part] + last):
+                bad[k] = not all_finite(g[k * BLOCK : min(n, (k + 1) * BLOCK)])
         # Looked at before the barrier: behind it the first member may go on, and change them for the next step.
         stopped = counters[STOPPED] != 0
         c = coefficients(real, hyper, counters[STEP] + 1 - counters[SKIPPED])
@@ -220,7 +224,9 @@ def update(real, slots, coefficients, rule):
         if me == 0 and not finite and not stopped:
             counters[STOPPED] = GRADIENT_NOT_FINITE
         if finite and not stopped:
-            for k in range(first, last):
-                apply_to_block(rule, slots, p, g, s0, s1, k * BLOCK, min(n, (k + 1) * BLOCK), factor, c)
+            for part in range(parts.shape[0] - 1):
+                first, last = share(parts[part + 1] - parts[part], me, team)
+                for k in range(parts[part] + first, parts[part] + last):
+                    apply_to_block(rule, slots, p, g, s0, s1, k * BLOCK, min(n, (k + 1) * BLOCK), factor, c)
 
     return kernel

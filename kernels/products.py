@@ -1,9 +1,12 @@
-"""Matrix products as launches: a BLAS call by pointer, so that a recorded step never returns to Python for one."""
+"""Matrix products as launches: BLAS calls by pointer, so that a recorded step never returns to Python for one."""
+
+from numba import carray
+from numba.extending import register_jitable
 
 from .atomics import load
 from .gemm_call import call_gemm
-from .rows import read_row
-from .team import SIZE, TILE, cut, granule
+from .rows import matrix, pointer, read_row
+from .team import SIZE, TILE, barrier, cut, granule, share_rows
 
 
 def gemm(real, bits):
@@ -44,3 +47,51 @@ def gemm(real, bits):
                 )
 
     return kernel
+
+
+def gemm_by_terms(real, bits):
+    """C (m, n) = A (m, k) B (k, n) over C-contiguous matrices, k > 0, as the sum of products over pieces of the terms.
+
+    Operands: A, B, C, planes (pieces - 1, m n) scratch, then (address of cblas_?gemm, pieces) in the place of a fifth.
+    Each piece takes its columns of A and its rows of B: those that the same member updates and, going back, multiplies
+    by, so that weights need not travel from core to core. The first piece is written to C, the others to planes; then
+    each member adds them up in order over its rows.
+    """
+    size = real.bitwidth // 8
+
+    def kernel(address, me, team):
+        row = read_row(address)
+        m, k, n, pieces = row[2], row[3], row[6], row[14]
+        planes = matrix(row, 3, real)
+        for piece in range(me, pieces, load(team + 8 * SIZE)):
+            start, stop = cut(k, TILE, piece, pieces)
+            call_gemm(
+                bits,
+                row[13],
+                0,
+                0,
+                m,
+                n,
+                stop - start,
+                real(1),
+                row[1] + size * start,
+                k,
+                row[4] + size * start * n,
+                n,
+                real(0),
+                row[7] if piece == 0 else row[10] + size * (piece - 1) * m * n,
+                n,
+            )
+        barrier(me, team)
+        first, last = share_rows(m, me, team)
+        c = carray(pointer(row[7], real), (m * n,))[first * n : last * n]
+        for piece in range(pieces - 1):
+            _add(c, planes[piece, first * n : last * n])
+
+    return kernel
+
+
+@register_jitable
+def _add(c, plane):
+    for i in range(c.shape[0]):
+        c[i] += plane[i]

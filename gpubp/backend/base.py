@@ -351,10 +351,12 @@ class Backend(GroupedUpdates, ABC):
         slots: tuple[Array, ...],
         state: State,
         stored: Array | None = None,
+        starts: Sequence[int] = (),
     ) -> None:
         """One optimizer update of flat buffers in place; nothing where a gradient or the loss is not finite.
 
         `stored` is the copy of the parameters in storage dtype that the products read, written in the same pass.
+        `starts` are the elements where matrices begin: a hint for sharing the work, which changes no bit.
         """
 
     @abstractmethod

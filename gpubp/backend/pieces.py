@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from gpubp.kernels.team import TILE
 
+FEW_TERMS = 16  # up to which a product copies little: its rows may stay with their member
 _SHARED_FROM = 30_000  # operations of a product from which a piece for each thread pays
+_FEW = 4  # threads up to which a product is cut along one side alone
+_TERMS = 4  # times the rows of A that its columns are, from which the terms are cut,
+_DEEP = 64  # and terms of each piece
 _SMALL = 2**19  # operations up to which a product is made without BLAS, where that is slow when small
 _THIN = 16  # columns or terms up to which it is made without, too, as those of an output layer are:
 _DEEPEST = 2**12  # of so many terms, whose panel fits a cache,
@@ -21,7 +25,7 @@ def is_small(m: int, k: int, n: int, transpose_a: bool) -> bool:
         return True
     if transpose_a:
         return False
-    return (n <= _THIN and k <= _DEEPEST) or (k <= _THIN and m * n <= _LARGEST and n <= 8 * m)
+    return (n <= _THIN and k <= _DEEPEST) or (k <= FEW_TERMS and m * n <= _LARGEST and n <= 8 * m)
 
 
 def product_pieces(m: int, k: int, n: int, threads: int, *, by_rows: bool = False) -> tuple[int, int]:
@@ -36,7 +40,17 @@ def product_pieces(m: int, k: int, n: int, threads: int, *, by_rows: bool = Fals
         return 1, 1
     if by_rows and (m >= TILE * threads or 2 * m * k * n <= _SMALL):
         return threads, 1
-    if threads <= 4:
+    if threads <= _FEW:
         return (1, threads) if n > m else (threads, 1)
     shorter = max(p for p in range(1, threads + 1) if threads % p == 0 and p * p <= threads)
     return (shorter, threads // shorter) if n > m else (threads // shorter, shorter)
+
+
+def term_pieces(m: int, k: int, n: int, threads: int) -> int:
+    """Pieces of the terms of C (m, n) = A (m, k) B (k, n), B the weights of a layer; 1 where C is cut instead.
+
+    Then each thread reads the rows of B that it updates, and none that another core has just written. For that each
+    writes all of C, which is added up: it pays where A has few rows beside its columns.
+    """
+    pays = 1 < threads <= _FEW and n > _THIN and k >= max(_TERMS * m, _DEEP * threads)
+    return threads if pays and 2 * m * k * n >= _SHARED_FROM else 1

@@ -83,7 +83,8 @@ class Update:
                 tuple(slot[of] for slot in self._slots),
                 None if net.stored is None else net.stored[of],
             )
-            ops.update(rule, net.flat[of], net.flat_gradients[of], slots, state, stored)
+            starts = [start for start, _ in net.ranges().values()]
+            ops.update(rule, net.flat[of], net.flat_gradients[of], slots, state, stored, starts)
             return
         c = ops.prepare_groups(rule, net.flat_gradients, self._groups, state)
         for part in self._ranges:

@@ -142,7 +142,7 @@ def test_the_barriers_of_a_step(monkeypatch):
         ("gemm 32x64x10", False),  # cut by rows: each member goes on with its own
         ("bias + softmax_cross_entropy + delta + db", False),
         ("gemm 32x10x64", False),  # the loss has a barrier inside, behind delta
-        ("delta relu + db", True),
+        ("delta relu + db", False),  # of few terms, and so by rows
         ("gemm 64x32x10", False),
         ("gemm 32x64x64", False),
         ("delta relu + db", True),
@@ -167,6 +167,26 @@ def test_rows_stay_with_their_member_through_wide_batches(monkeypatch):
     launches = recorded(monkeypatch, 2, batch=256)
     found = barriers(launch.accesses for launch in launches)
     assert found[:6] == [False] * 6  # forward and loss: no member waits for another
+
+
+@needs_a_team
+def test_weights_stay_with_their_member_where_a_batch_is_small_beside_its_inputs(monkeypatch):
+    launches = recorded(monkeypatch, 2, widths=(784, 128, 10), batch=32)
+    found = dict(
+        zip((launch.name for launch in launches), barriers(x.accesses for x in launches), strict=True)
+    )
+    product = next(launch for launch in launches if launch.name == "gemm 32x784x128")
+    assert len(product.operands) == 4  # by terms: with planes to add up
+    assert not found["bias + relu 32x128"]  # they are, by rows
+    (update,) = (launch for launch in launches if launch.name.startswith("update"))
+    assert update.operands[7].tolist() == [0, -(-(784 * 128 + 128 * 10 + 138) // 1024)]
+    launches = recorded(monkeypatch, 2, widths=(784, 128, 256, 10), batch=32)
+    (update,) = (launch for launch in launches if launch.name.startswith("update"))
+    assert update.operands[7].tolist()[:2] == [
+        0,
+        98,
+    ]  # the second matrix is a part of its own; the third is small
+    assert len(update.operands[7]) == 3
 
 
 @pytest.mark.parametrize("small", [False, True])

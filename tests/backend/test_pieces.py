@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from gpubp.backend.pieces import is_small, product_pieces
+from gpubp.backend.pieces import is_small, product_pieces, term_pieces
 from gpubp.kernels import team
 from gpubp.kernels.team import TILE, cut, granule, share, share_rows
 
@@ -101,6 +101,36 @@ def test_product_pieces(m, k, n, threads):
 )
 def test_product_pieces_of_layers(shape, threads, expected):
     assert product_pieces(*shape, threads) == expected
+
+
+@given(m=st.integers(0, 3000), k=st.integers(0, 3000), n=st.integers(0, 3000), threads=st.integers(1, 128))
+def test_term_pieces(m, k, n, threads):
+    pieces = term_pieces(m, k, n, threads)
+    assert pieces in (1, threads)
+    if pieces > 1:
+        assert pieces <= 4
+        assert k >= max(4 * m, 64 * pieces)  # each writes all of C, which is to be small beside its part of B
+        assert 2 * m * k * n >= 30_000
+        assert n > 16
+
+
+@pytest.mark.parametrize(
+    ("shape", "threads", "expected"),
+    [
+        ((128, 784, 512), 2, 2),
+        ((128, 784, 128), 4, 4),
+        ((128, 784, 512), 1, 1),
+        ((128, 784, 512), 8, 1),  # too many planes
+        ((256, 784, 512), 2, 1),
+        ((128, 784, 10), 2, 1),
+        ((1, 784, 512), 2, 2),
+        ((0, 784, 512), 2, 1),
+        ((1, 128, 17), 2, 1),  # too little work
+        ((1, 127, 512), 2, 1),
+    ],
+)
+def test_term_pieces_of_layers(shape, threads, expected):
+    assert term_pieces(*shape, threads) == expected
 
 
 @pytest.mark.parametrize(

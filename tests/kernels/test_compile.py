@@ -244,8 +244,9 @@ def update(dtype, shape, name="adam", bad=False):
         g[-1:, -1] = np.nan
     slots = [np.full(shape if k < rule.slots else (0,), 0.5, dtype) for k in range(2)]
     hyper = np.array([0.01, 1.0, 0.01, 0.9, 0.99, 1e-8, 0.0])
-    blocks = np.full(max(1, -(-p.size // optimizers.BLOCK)), -1)
-    operands = (p, g, *slots, hyper, np.zeros(COUNTERS, np.int64), blocks)
+    n = max(1, -(-p.size // optimizers.BLOCK))
+    parts = np.unique([0, n // 3, n // 2, n])  # of any lengths
+    operands = (p, g, *slots, hyper, np.zeros(COUNTERS, np.int64), np.full(n, -1), parts)
     return optimizers.update, operands, (rule.slots, rule.coefficients, rule.step), ()
 
 
@@ -325,6 +326,21 @@ def product(transpose_a, transpose_b, down, across):
     return case
 
 
+def product_by_terms(terms, pieces):
+    def case(dtype, shape):
+        gemm = find_gemm()
+        if gemm is None:
+            pytest.skip("no pointer to NumPy's BLAS: products run through np.matmul")
+        m, n = shape
+        a, b = arrays(dtype, (m, terms), (terms, n))
+        address = gemm.sgemm if dtype == np.float32 else gemm.dgemm
+        planes = np.full((pieces - 1, m * n), np.nan, dtype)
+        operands = (a, b, np.full(shape, np.nan, dtype), planes)
+        return products.gemm_by_terms, operands, (gemm.integer_bits,), (address, pieces)
+
+    return case
+
+
 CASES = {
     "bias_activation": dense_forward,
     "bias_activation_keep": dense_keep,
@@ -370,6 +386,8 @@ CASES = {
     "product in 3 pieces of rows": product(False, True, 3, 1),
     "product in 2 pieces of columns": product(True, False, 1, 2),
     "product in 4 x 2 pieces": product(True, True, 4, 2),
+    "product in 2 pieces of terms": product_by_terms(131, 2),
+    "product in 4 pieces of terms": product_by_terms(64, 4),
 }
 TEAMS = (1, 2, 3)  # threads that wait let others run: a team may be larger than the number of CPUs
 
@@ -429,6 +447,15 @@ def test_a_product_in_pieces_is_the_product(down, across, transposed):
         a, b, c = operands
         a, b = a.T if transposed[0] else a, b.T if transposed[1] else b
         np.testing.assert_allclose(c, a @ b, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(("terms", "pieces"), [(131, 2), (131, 3), (64, 4), (17, 4), (1, 2)])
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_product_in_pieces_of_its_terms_is_the_product(terms, pieces, size):
+    for shape in [*SHAPES[:-1], (130, 66)]:
+        factory, operands, scalars, integers = product_by_terms(terms, pieces)(np.float64, shape)
+        run_kernel(factory, np.float64, operands, scalars, integers, size=size)
+        np.testing.assert_allclose(operands[2], operands[0] @ operands[1], rtol=1e-13, atol=1e-13)
 
 
 def test_a_kernel_is_compiled_once_even_by_four_threads():

@@ -77,10 +77,11 @@ class Buffers:
         self.hyper = np.array(self.method.hyper())
         self.counters = np.array([0, 6, 0, 0, 0])  # six updates done: this is the seventh
         self.bad = np.zeros(max(1, -(-n // BLOCK)), np.int64)
+        self.parts = np.unique([0, len(self.bad) // 2, len(self.bad)])
 
     def run(self):
         rule = self.method.rule
-        operands = (self.p, self.g, self.s0, self.s1, self.hyper, self.counters, self.bad)
+        operands = (self.p, self.g, self.s0, self.s1, self.hyper, self.counters, self.bad, self.parts)
         run_kernel(update, self.dtype, operands, (rule.slots, rule.coefficients, rule.step))
 
     def copies(self):

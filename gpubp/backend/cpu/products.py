@@ -7,10 +7,10 @@ import functools
 import numpy as np
 
 from gpubp.backend import flops
-from gpubp.backend.accesses import by_all, by_first, by_rows
+from gpubp.backend.accesses import Access, by_all, by_first, by_rows
 from gpubp.backend.base import Array
 from gpubp.backend.launch import Launch, make_row
-from gpubp.backend.pieces import is_small, product_pieces
+from gpubp.backend.pieces import FEW_TERMS, is_small, product_pieces, term_pieces
 from gpubp.kernels import products, small_products
 from gpubp.kernels.compile import cpu_kernel
 from gpubp.kernels.small_products import scratch_size
@@ -34,17 +34,32 @@ class CpuProducts(CpuLaunches):
             plain = functools.partial(np.matmul, a, b, out=c)
             self._submit(Launch(name, scope, row, None, (a, b, c), *cost, plain=plain))
             return c
-        team = self._team_size()
+        team, blas = self._team_size(), self._gemm.sgemm if a.dtype == np.float32 else self._gemm.dgemm
         operands: tuple[Array, ...] = (stored_a, stored_b, c)
         small = self._gemm.slow_when_small and is_small(m, k, n, transpose_a)
-        down, across = product_pieces(m, k, n, team, by_rows=small)
+        pieces = 1 if small or transpose_a or transpose_b else term_pieces(m, k, n, team)
+        if pieces > 1:
+            kernel = cpu_kernel(products.gemm_by_terms, a.dtype, self._gemm.integer_bits)
+            planes = self.empty((pieces - 1, m * n), a.dtype)
+            row = make_row((*operands, planes), (blas, pieces), kernel.address)
+            accesses: tuple[Access, ...] = (
+                by_all(stored_a),
+                by_all(stored_b),
+                by_first(c, written=True),
+                by_all(planes, written=True),
+                by_all(planes, late=True),
+                by_rows(c, written=True, late=True),
+            )
+            self._submit(Launch(name, scope, row, kernel, (*operands, planes), *cost, accesses=accesses))
+            return c
+        down, across = product_pieces(m, k, n, team, by_rows=small or k <= FEW_TERMS)
         if small:
             kernel = cpu_kernel(small_products.small_gemm, a.dtype)
             scratch = self.zeros((down * across, scratch_size(k, size)), a.dtype)
             operands, address = (*operands, scratch), scratch.ctypes.data
         else:
             kernel = cpu_kernel(products.gemm, a.dtype, self._gemm.integer_bits)
-            address = self._gemm.sgemm if a.dtype == np.float32 else self._gemm.dgemm
+            address = blas
         row = make_row(operands[:3], (address, transpose_a, transpose_b, down, across), kernel.address)
         if down == team and across == 1:
             who_a, who_c = by_all if transpose_a else by_rows, by_rows

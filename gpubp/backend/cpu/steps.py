@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gpubp.backend import flops
@@ -12,6 +14,8 @@ from gpubp.kernels import accumulate, averages, batches, clipping, constraints, 
 from gpubp.kernels.optimizers import Rule
 
 from .launches import CpuLaunches, shape_of
+
+_PART = 16  # blocks from which a part of the update is shared out by itself
 
 
 class CpuSteps(CpuLaunches):
@@ -75,22 +79,24 @@ class CpuSteps(CpuLaunches):
         slots: tuple[Array, ...],
         state: State,
         stored: Array | None = None,
+        starts: Sequence[int] = (),
     ) -> None:
         s0, s1 = (*slots, *[self.empty((0,), parameters.dtype)] * 2)[:2]
         bad = self.empty((_blocks(parameters),), np.int64)
+        parts = self.to_device(np.array(_parts(parameters, starts)))
         self._launch(
             f"update {rule.step.__name__} {shape_of(parameters)}",
             optimizers.update,
             parameters.dtype,
-            (parameters, gradients, s0, s1, state.hyper, state.counters, bad),
+            (parameters, gradients, s0, s1, state.hyper, state.counters, bad, parts),
             (rule.slots, rule.coefficients, rule.step),
             read=(parameters, gradients, gradients, s0, s1),
             written=(parameters, s0, s1),
             flops=flops.update(rule, parameters),
             accesses=(
-                *(by_all(array) for array in (gradients, state.hyper, state.counters)),
+                *(by_all(array) for array in (gradients, state.hyper, state.counters, parts)),
                 by_all(bad, written=True),
-                *(by_all(array, late=True) for array in (gradients, bad)),
+                *(by_all(array, late=True) for array in (gradients, bad, parts)),
                 *(by_all(array, written=True, late=True) for array in (parameters, s0, s1)),
                 by_first(state.counters, written=True, late=True),
             ),
@@ -202,3 +208,12 @@ class CpuSteps(CpuLaunches):
 
 def _blocks(flat: Array) -> int:
     return max(1, -(-flat.size // optimizers.BLOCK))
+
+
+def _parts(flat: Array, starts: Sequence[int]) -> list[int]:
+    """The blocks where parts begin, and their number; one for each of `starts` but where that leaves a small part."""
+    found, end = [0], _blocks(flat)
+    for block in (start // optimizers.BLOCK for start in starts):
+        if min(block - found[-1], end - block) >= _PART:
+            found.append(block)
+    return [*found, end]

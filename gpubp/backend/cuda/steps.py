@@ -87,6 +87,7 @@ class CudaSteps(CudaGroups):
         slots: tuple[Array, ...],
         state: State,
         stored: Array | None = None,
+        starts: Sequence[int] = (),
     ) -> None:
         real, updates = real_type(parameters), factories().updates
         c = self.empty((COEFFICIENTS + 1,), parameters.dtype)
