@@ -39,6 +39,7 @@ class Cell:
     job: Job
     prepared: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     rounds: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    moved: int = 0  # measurements that count although the cores were elsewhere than usual before or after
     others: float = 0.0  # largest share of the CPU time that others used while one was timed
 
     def record(self) -> dict[str, Any]:
@@ -53,6 +54,7 @@ class Cell:
             "batches": self.job.batches,
             "rounds": [{name: float(f"{time:.5g}") for name, time in times.items()} for times in self.rounds],
             "others": round(self.others, 3),
+            "moved": self.moved,
             "prepared_in": {name: round(a["ready"], 2) for name, a in self.prepared.items() if "ready" in a},
             "losses": losses,
             "other_work": other_work(losses, SAME_WORK[self.job.precision]),

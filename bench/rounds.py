@@ -12,10 +12,12 @@ from typing import Any
 
 from cells import Cell
 from contenders import Job
+from cores import Cores, two_cores
 from process import Process
 
 QUIET = 0.08  # of the CPU time may go to others while a contender is timed; beyond that it is timed again
 ATTEMPTS = 5
+PATIENCE = 2.0  # seconds in which cores may come back to where they usually are
 Member = tuple[Process, list[Cell]]
 
 
@@ -70,18 +72,25 @@ def prepare(names: list[str], cells: list[Cell], seconds: float, together: int) 
         return list(pool.map(one, groups(names, cells)))
 
 
-def undisturbed(process: Process, job: Job, seconds: float) -> dict[str, Any]:
-    """The answer of the first measurement that others left alone, else of the one that they disturbed least."""
+def undisturbed(process: Process, job: Job, seconds: float, cores: Cores | None = None) -> dict[str, Any]:
+    """The answer of the first measurement that others left alone, else of the one that they disturbed least.
+
+    "moved" in it: whether the cores were elsewhere than usual before or after, which counts as a disturbance.
+    """
     answers = []
     for _ in range(ATTEMPTS):
-        answers.append(process.measure(job, seconds))
-        if "seconds" not in answers[-1] or (answers[-1]["others"] or 0.0) <= QUIET:
+        before = cores is not None and not cores.settled(PATIENCE)
+        answer = process.measure(job, seconds)
+        answers.append(answer | {"moved": before or (cores is not None and cores.moved())})
+        quiet = (answer["others"] or 0.0) <= QUIET and not answers[-1]["moved"]
+        if "seconds" not in answer or quiet:
             return answers[-1]
-    return min(answers, key=lambda answer: answer["others"])
+    return min(answers, key=lambda answer: (answer["moved"], answer["others"] or 0.0))
 
 
 def measure(members: list[Member], cells: list[Cell], rounds: int, share: float, end: float) -> int:
     """Rounds over all cells, contenders in turn and each time another first; the rounds that there was time for."""
+    cores = two_cores() if cells and not cells[0].job.device.startswith("cuda") else None
     for done in range(rounds):
         known: dict[tuple[Process, Job], float] = {}
         for cell in cells:
@@ -93,8 +102,9 @@ def measure(members: list[Member], cells: list[Cell], rounds: int, share: float,
                     return done
                 job = job_of(process.name, cell.job)
                 if (process, job) not in known:
-                    answer = undisturbed(process, job, share)
+                    answer = undisturbed(process, job, share, cores)
                     cell.others = max(cell.others, answer["others"] or 0.0)
+                    cell.moved += answer["moved"]
                     if "seconds" not in answer:
                         cell.prepared[process.name] = answer
                         continue

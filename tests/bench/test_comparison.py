@@ -254,6 +254,48 @@ def test_a_disturbed_measurement_is_made_again():
     assert undisturbed(Disturbed(0.5, 0.3, *[0.4] * ATTEMPTS), job(), 0.1)["others"] == 0.3
 
 
+def test_a_measurement_between_moves_of_the_cores_is_made_again(monkeypatch):
+    import rounds
+    from cores import Cores
+    from rounds import ATTEMPTS, undisturbed
+
+    monkeypatch.setattr(rounds, "PATIENCE", -1.0)
+
+    class Timed:
+        asked = 0
+
+        def measure(self, job, seconds):
+            self.asked += 1
+            return {"seconds": [seconds], "others": 0.0}
+
+    class Placed(Cores):
+        def __init__(self, *seconds):
+            self._seen, self._next = [60e-9] * 5, iter(seconds)
+
+        def seconds(self):
+            return next(self._next) * 1e-9
+
+    asked, cores = Timed(), Placed(60, 250, 60, 70)
+    answer = undisturbed(asked, job(), 0.1, cores)
+    assert (asked.asked, answer["moved"]) == (2, False)  # it was far away behind the first
+    asked = Timed()
+    answer = undisturbed(
+        asked, job(), 0.1, Placed(*[25] * 2 * ATTEMPTS)
+    )  # two threads of one core all the time
+    assert (asked.asked, answer["moved"]) == (ATTEMPTS, True)
+
+
+def test_two_cores_answer_each_other():
+    from cores import two_cores
+
+    cores = two_cores()
+    if cores is None:
+        pytest.skip("needs two CPUs, and a system that says which a process may use")
+    before = os.sched_getaffinity(0)
+    assert 1e-9 < cores.seconds() < 1e-3
+    assert os.sched_getaffinity(0) == before
+
+
 def test_gpu_check_without_a_gpu_says_so_and_writes_nothing(tmp_path):
     out = tmp_path / "out"
     environment = {"PATH": "/usr/bin:/bin", "GPU_CHECK_OUT": str(out)}
