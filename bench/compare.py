@@ -24,6 +24,7 @@ from typing import Any
 import machine
 from cells import ON_CPU, ON_CUDA, SAME_WORK, SHAPES, Cell, key, merge, read, write
 from contenders import CONTENDERS, TASKS, Job
+from cores import two_cores
 from rounds import measure, prepare
 from table import table
 
@@ -65,12 +66,13 @@ def main() -> int:
     if not cells_wanted:
         print(f"nothing is missing in {options.out}")
         return 0
+    cores = two_cores() if options.device == "cpu" else None
     for cells in sittings(cells_wanted):
         if time.monotonic() > end:
             break
         members = prepare(options.contenders, cells, options.prepare_seconds, options.together)
         try:
-            done = measure(members, cells, options.rounds, options.seconds, end)
+            done = measure(members, cells, options.rounds, options.seconds, end, cores)
         finally:
             for process, _ in members:
                 process.end()

@@ -7,19 +7,19 @@ as before and the host's other guests use nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import threading
 import time
-from collections import deque
 
 import numpy as np
 from numba import njit
 
 from gpubp.kernels.atomics import load, store
 
-TURNS = 1000  # that a probe takes: about 0.1 ms
-LOOKS = 100  # probes from which the usual is known, 10 ms apart; of later ones the last so many count
+TURNS, PROBES = 300, 5  # of the probes of a look the least counts: a mean would count an interruption
+LOOKS = 100  # from which the usual is known, 10 ms apart
 NEAR, FAR = 0.6, 1.7  # times the usual, between which cores are where they usually are
 _APART = 128  # cells between the two flags, so that they share no line
 
@@ -37,21 +37,20 @@ def _play(address: int, me: int, turns: int) -> None:  # pragma: no cover, compi
 
 
 class Cores:
-    """The two CPUs that this process may use, and what is usual between them."""
+    """The two CPUs that this process may use, and what is usual between them, found at the beginning."""
 
     def __init__(self) -> None:
         self._cpus = sorted(os.sched_getaffinity(0))
         self.seconds()  # compiles
-        self._seen = deque[float](maxlen=LOOKS)
+        seen = []
         for _ in range(LOOKS):
-            self._seen.append(self.seconds())
+            seen.append(self.seconds())
             time.sleep(0.01)
+        self._usual = statistics.median(seen)
 
     def moved(self) -> bool:
         """Whether they are nearer to each other, or farther, than usual."""
-        now, usual = self.seconds(), statistics.median(self._seen)
-        self._seen.append(now)
-        return not NEAR * usual <= now <= FAR * usual
+        return not NEAR * self._usual <= self.seconds() <= FAR * self._usual
 
     def settled(self, patience: float) -> bool:
         """Whether they are where they usually are; waits for it so many seconds."""
@@ -63,12 +62,16 @@ class Cores:
         return True
 
     def seconds(self) -> float:
-        """That it takes until one sees what the other wrote, as the mean of many times."""
+        """That it takes until one sees what the other wrote: the least of some probes, each the mean of many times."""
+        return min(self._probe() for _ in range(PROBES))
+
+    def _probe(self) -> float:
         cells = np.zeros(2 * _APART, np.int64)
         address, all_of_them = cells.ctypes.data, os.sched_getaffinity(0)
 
         def answer() -> None:
-            os.sched_setaffinity(0, {self._cpus[1]})
+            with contextlib.suppress(OSError):  # whoever plays with it waits for ever if this thread ends
+                os.sched_setaffinity(0, {self._cpus[1]})
             _play(address, 1, TURNS)
 
         other = threading.Thread(target=answer)

@@ -12,7 +12,7 @@ from typing import Any
 
 from cells import Cell
 from contenders import Job
-from cores import Cores, two_cores
+from cores import Cores
 from process import Process
 
 QUIET = 0.08  # of the CPU time may go to others while a contender is timed; beyond that it is timed again
@@ -88,9 +88,15 @@ def undisturbed(process: Process, job: Job, seconds: float, cores: Cores | None 
     return min(answers, key=lambda answer: (answer["moved"], answer["others"] or 0.0))
 
 
-def measure(members: list[Member], cells: list[Cell], rounds: int, share: float, end: float) -> int:
+def measure(
+    members: list[Member],
+    cells: list[Cell],
+    rounds: int,
+    share: float,
+    end: float,
+    cores: Cores | None = None,
+) -> int:
     """Rounds over all cells, contenders in turn and each time another first; the rounds that there was time for."""
-    cores = two_cores() if cells and not cells[0].job.device.startswith("cuda") else None
     for done in range(rounds):
         known: dict[tuple[Process, Job], float] = {}
         for cell in cells:
@@ -104,10 +110,10 @@ def measure(members: list[Member], cells: list[Cell], rounds: int, share: float,
                 if (process, job) not in known:
                     answer = undisturbed(process, job, share, cores)
                     cell.others = max(cell.others, answer["others"] or 0.0)
-                    cell.moved += answer["moved"]
                     if "seconds" not in answer:
                         cell.prepared[process.name] = answer
                         continue
+                    cell.moved += answer["moved"]
                     known[process, job] = statistics.median(answer["seconds"])
                 times[process.name] = known[process, job]
             cell.rounds.append(times)

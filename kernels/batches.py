@@ -2,22 +2,25 @@
 
 from numba import float64, int64
 
-from .prefetch import LINE, prefetch
+from .prefetch import call_in
 from .replay import CURSOR, INPUT_NOT_FINITE, STEP, STOPPED
 from .rows import matrix, read_row, vector
 from .team import barrier, granule, share_rows
 
 AHEAD = (
     16 * 1024
-)  # bytes of a batch that are fetched a step ahead: of a larger one they would push out the weights
+)  # bytes of a batch up to which it is fetched a step ahead: a larger one would push out the weights
+WIDE = (
+    8 * 1024
+)  # bytes of a row up to which it is fetched ahead of others: in longer ones the core does it by itself
 
 
 def gather(real):
     """out[i] = source[order[cursor + i]]: the rows of the next batch.
 
-    Operands: source (examples, n), order (examples,) int64, out (batch, n) written, counters. The rows of the batch
-    behind it, where they are few, are called into the cache meanwhile: they lie anywhere, and a step of a small network
-    takes not much longer than to wait for them.
+    Operands: source (examples, n), order (examples,) int64, out (batch, n) written, counters. The rows lie anywhere, so
+    those to come are called into the cache: of a small batch, whose step takes not much longer than to wait for them,
+    the rows of the batch behind it; of a larger one, where they are not too wide, the row after the next.
     """
     size = real.bitwidth // 8
 
@@ -25,24 +28,19 @@ def gather(real):
         row = read_row(address)
         source, order = matrix(row, 0, real), vector(row, 1, int64)
         out, counters = matrix(row, 2, real), vector(row, 3, int64)
-        first = counters[CURSOR]
+        first, width = counters[CURSOR], size * out.shape[1]
         start, stop = share_rows(out.shape[0], me, team)
-        width = size * out.shape[1]
+        small = out.shape[0] * width <= AHEAD
         for i in range(start, stop):
+            if not small and width <= WIDE and i + 2 < stop:
+                call_in(row[1] + width * order[first + i + 2], width)
             example = order[first + i]
-            if i + 2 < stop:
-                begin = row[1] + width * order[first + i + 2]
-                for line in range(0, width, LINE):
-                    prefetch(begin + line)
             for j in range(out.shape[1]):
                 out[i, j] = source[example, j]
-        if out.shape[0] * width > AHEAD:
-            return
         following = first + out.shape[0]
-        for i in range(start, min(stop, order.shape[0] - following)):
-            begin = row[1] + width * order[following + i]
-            for line in range(0, width, LINE):
-                prefetch(begin + line)
+        if small:
+            for i in range(start, min(stop, order.shape[0] - following)):
+                call_in(row[1] + width * order[following + i], width)
 
     return kernel
 

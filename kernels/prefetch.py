@@ -3,7 +3,7 @@
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 LINE = 64  # bytes that are fetched at once, on every machine that we know of at least
 _READ, _SECOND_LEVEL, _DATA = 0, 2, 1  # what llvm.prefetch is told
@@ -22,3 +22,10 @@ def prefetch(typing_context, address):
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
+
+
+@register_jitable
+def call_in(address, size):
+    """Calls `size` bytes into the second level of the cache."""
+    for line in range(0, size, LINE):
+        prefetch(address + line)

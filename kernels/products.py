@@ -1,11 +1,10 @@
 """Matrix products as launches: BLAS calls by pointer, so that a recorded step never returns to Python for one."""
 
-from numba import carray
 from numba.extending import register_jitable
 
 from .atomics import load
 from .gemm_call import call_gemm
-from .rows import matrix, pointer, read_row
+from .rows import matrix, read_row, vector
 from .team import SIZE, TILE, barrier, cut, granule, share_rows
 
 
@@ -84,7 +83,7 @@ def gemm_by_terms(real, bits):
             )
         barrier(me, team)
         first, last = share_rows(m, me, team)
-        c = carray(pointer(row[7], real), (m * n,))[first * n : last * n]
+        c = vector(row, 2, real)[first * n : last * n]
         for piece in range(pieces - 1):
             _add(c, planes[piece, first * n : last * n])
 

@@ -356,7 +356,7 @@ class Backend(GroupedUpdates, ABC):
         """One optimizer update of flat buffers in place; nothing where a gradient or the loss is not finite.
 
         `stored` is the copy of the parameters in storage dtype that the products read, written in the same pass.
-        `starts` are the elements where matrices begin: a hint for sharing the work, which changes no bit.
+        `starts` are the elements where parameters begin, in order: a hint for sharing the work, which changes no bit.
         """
 
     @abstractmethod

@@ -11,7 +11,8 @@ import gpubp
 from gpubp.backend import threads
 from gpubp.backend.accesses import Access, barriers, by_all, by_first, by_rows
 from gpubp.backend.blas import GemmPointers
-from gpubp.backend.cpu import CpuBackend
+from gpubp.backend.cpu import CpuBackend, steps
+from gpubp.kernels.optimizers import BLOCK
 from gpubp.training.step import Step
 
 A, B = np.zeros((32, 8)), np.zeros((48, 8))
@@ -177,7 +178,7 @@ def test_weights_stay_with_their_member_where_a_batch_is_small_beside_its_inputs
     )
     product = next(launch for launch in launches if launch.name == "gemm 32x784x128")
     assert len(product.operands) == 4  # by terms: with planes to add up
-    assert not found["bias + relu 32x128"]  # they are, by rows
+    assert not found["bias + relu 32x128"]  # they are added up by rows
     (update,) = (launch for launch in launches if launch.name.startswith("update"))
     assert update.operands[7].tolist() == [0, -(-(784 * 128 + 128 * 10 + 138) // 1024)]
     launches = recorded(monkeypatch, 2, widths=(784, 128, 256, 10), batch=32)
@@ -187,6 +188,21 @@ def test_weights_stay_with_their_member_where_a_batch_is_small_beside_its_inputs
         98,
     ]  # the second matrix is a part of its own; the third is small
     assert len(update.operands[7]) == 3
+
+
+@pytest.mark.parametrize(
+    ("blocks", "starts", "expected"),
+    [
+        (40, [], [0, 40]),
+        (40, [0, 16, 24, 50], [0, 16, 40]),
+        (31, [0, 16], [0, 31]),  # what is left is small
+        (40, [0, 15, 16], [0, 16, 40]),
+        (0, [0], [0, 1]),
+    ],
+)
+def test_parts_of_the_update(blocks, starts, expected):
+    flat = np.broadcast_to(np.float32(0), (blocks * BLOCK,))
+    assert steps._parts(flat, [start * BLOCK for start in starts]) == expected
 
 
 @pytest.mark.parametrize("small", [False, True])

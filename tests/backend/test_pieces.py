@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from gpubp.backend.pieces import is_small, product_pieces, term_pieces
+from gpubp.backend.pieces import is_small, keeps_rows, product_pieces, term_pieces
 from gpubp.kernels import team
 from gpubp.kernels.team import TILE, cut, granule, share, share_rows
 
@@ -104,14 +104,27 @@ def test_product_pieces_of_layers(shape, threads, expected):
 
 
 @given(m=st.integers(0, 3000), k=st.integers(0, 3000), n=st.integers(0, 3000), threads=st.integers(1, 128))
-def test_term_pieces(m, k, n, threads):
-    pieces = term_pieces(m, k, n, threads)
-    assert pieces in (1, threads)
-    if pieces > 1:
-        assert pieces <= 4
-        assert k >= max(4 * m, 64 * pieces)  # each writes all of C, which is to be small beside its part of B
-        assert 2 * m * k * n >= 30_000
-        assert n > 16
+def test_weights_stay_with_their_rows_both_ways(m, k, n, threads):
+    """Where a forward product is cut by rows of W, so is dW, by as many."""
+    if term_pieces(m, k, n, threads) > 1 and k >= 16 * threads:
+        by_rows = keeps_rows(k, m, n, threads, small=False, transpose_a=True)
+        assert product_pieces(k, m, n, threads, by_rows=by_rows) == (term_pieces(m, k, n, threads), 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "threads", "transpose_a", "expected"),
+    [
+        ((128, 10, 512), 2, False, True),  # few terms
+        ((16, 10, 1024), 2, False, False),  # but then no rows for all
+        ((784, 128, 1024), 2, True, True),  # dW of a layer that is cut by rows of W forward
+        ((784, 256, 1024), 2, True, False),
+        ((784, 128, 1024), 8, True, False),
+        ((784, 128, 1024), 2, False, False),
+    ],
+)
+def test_who_keeps_rows(shape, threads, transpose_a, expected):
+    assert keeps_rows(*shape, threads, small=False, transpose_a=transpose_a) is expected
+    assert keeps_rows(*shape, threads, small=True, transpose_a=transpose_a)
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,16 @@ def test_a_member_that_falls_behind_changes_no_bit(monkeypatch, size, batch):
     assert alone.bits() == shared.bits()
 
 
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_weights_that_stay_with_their_member_have_the_bits_of_one_thread_alone(monkeypatch, size):
+    monkeypatch.setattr(GemmPointers, "slow_when_small", False)
+    widths, times = [256, 128, 160, 7], 100  # W of 32 and 20 blocks, the first for all these teams
+    alone, shared = (Walk(monkeypatch, size, times, "gelu", 32, widths) for _ in range(2))
+    alone.run(times, 1)
+    shared.delayed(2000).run(times)
+    assert alone.bits() == shared.bits()
+
+
 def test_without_barriers_the_bits_do_change(monkeypatch):
     """So that the test above can fail."""
     alone, shared = (Walk(monkeypatch, 2, 200) for _ in range(2))

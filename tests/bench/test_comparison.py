@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -255,11 +256,14 @@ def test_a_disturbed_measurement_is_made_again():
 
 
 def test_a_measurement_between_moves_of_the_cores_is_made_again(monkeypatch):
-    import rounds
-    from cores import Cores
+    import cores
     from rounds import ATTEMPTS, undisturbed
 
-    monkeypatch.setattr(rounds, "PATIENCE", -1.0)
+    clock = [0.0]
+    monkeypatch.setattr(cores, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda s: slept(s)))
+
+    def slept(seconds):
+        clock[0] += seconds
 
     class Timed:
         asked = 0
@@ -268,20 +272,22 @@ def test_a_measurement_between_moves_of_the_cores_is_made_again(monkeypatch):
             self.asked += 1
             return {"seconds": [seconds], "others": 0.0}
 
-    class Placed(Cores):
+    class Placed(cores.Cores):
         def __init__(self, *seconds):
-            self._seen, self._next = [60e-9] * 5, iter(seconds)
+            self._usual, self._next = 60e-9, iter(seconds)
 
         def seconds(self):
             return next(self._next) * 1e-9
 
-    asked, cores = Timed(), Placed(60, 250, 60, 70)
-    answer = undisturbed(asked, job(), 0.1, cores)
-    assert (asked.asked, answer["moved"]) == (2, False)  # it was far away behind the first
     asked = Timed()
-    answer = undisturbed(
-        asked, job(), 0.1, Placed(*[25] * 2 * ATTEMPTS)
-    )  # two threads of one core all the time
+    answer = undisturbed(asked, job(), 0.1, Placed(60, 250, 60, 70))
+    assert (asked.asked, answer["moved"], clock) == (2, False, [0.0])  # it was far away behind the first
+    asked = Timed()
+    answer = undisturbed(asked, job(), 0.1, Placed(*[25] * 30, 60, 60))  # two threads of one core at first
+    assert (asked.asked, answer["moved"]) == (1, False)
+    assert clock[0] == pytest.approx(0.6)
+    asked = Timed()
+    answer = undisturbed(asked, job(), 0.1, Placed(*[250] * 1000))  # far away all the time
     assert (asked.asked, answer["moved"]) == (ATTEMPTS, True)
 
 

@@ -94,7 +94,7 @@ def check_update(s: Storage, name: str, n: int, wide: bool, bad: float | None, d
     before = copy.copy()
     launch(updates.update, (s.real,), scalars, layout, mine[0], scaled, *mine[1:], counters, c, copy)
     blocks = np.zeros(max(1, -(-n // optimizers.BLOCK)), np.int64)
-    parts = np.array([0, len(blocks)])
+    parts = np.array([0, len(blocks)], np.int64)
     scalars = (rule.slots, rule.coefficients, rule.step)
     cpu(optimizers.update, s.dtype, (theirs[0], g, *theirs[1:], hyper, reference, blocks, parts), *scalars)
     assert counters[STOPPED] == (0 if bad is None or dynamic else GRADIENT_NOT_FINITE), what

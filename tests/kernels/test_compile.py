@@ -245,7 +245,7 @@ def update(dtype, shape, name="adam", bad=False):
     slots = [np.full(shape if k < rule.slots else (0,), 0.5, dtype) for k in range(2)]
     hyper = np.array([0.01, 1.0, 0.01, 0.9, 0.99, 1e-8, 0.0])
     n = max(1, -(-p.size // optimizers.BLOCK))
-    parts = np.unique([0, n // 3, n // 2, n])  # of any lengths
+    parts = np.unique([0, n // 3, n // 2, n]).astype(np.int64)  # of any lengths
     operands = (p, g, *slots, hyper, np.zeros(COUNTERS, np.int64), np.full(n, -1), parts)
     return optimizers.update, operands, (rule.slots, rule.coefficients, rule.step), ()
 

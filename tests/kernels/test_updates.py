@@ -77,7 +77,7 @@ class Buffers:
         self.hyper = np.array(self.method.hyper())
         self.counters = np.array([0, 6, 0, 0, 0])  # six updates done: this is the seventh
         self.bad = np.zeros(max(1, -(-n // BLOCK)), np.int64)
-        self.parts = np.unique([0, len(self.bad) // 2, len(self.bad)])
+        self.parts = np.unique([0, len(self.bad) // 2, len(self.bad)]).astype(np.int64)
 
     def run(self):
         rule = self.method.rule

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 
 from gpubp.backend import flops
 from gpubp.backend.accesses import Access, by_all, by_first, by_rows
 from gpubp.backend.base import Array
+from gpubp.backend.blas import GemmPointers
 from gpubp.backend.launch import Launch, make_row
-from gpubp.backend.pieces import FEW_TERMS, is_small, product_pieces, term_pieces
+from gpubp.backend.pieces import is_small, keeps_rows, product_pieces, term_pieces
 from gpubp.kernels import products, small_products
 from gpubp.kernels.compile import cpu_kernel
 from gpubp.kernels.small_products import scratch_size
 
 from .launches import CpuLaunches
+
+Parts = tuple[Any, Any, tuple[Array, ...], tuple[Access, ...]]  # of a launch: row, kernel, operands, accesses
 
 
 class CpuProducts(CpuLaunches):
@@ -34,40 +38,53 @@ class CpuProducts(CpuLaunches):
             plain = functools.partial(np.matmul, a, b, out=c)
             self._submit(Launch(name, scope, row, None, (a, b, c), *cost, plain=plain))
             return c
-        team, blas = self._team_size(), self._gemm.sgemm if a.dtype == np.float32 else self._gemm.dgemm
-        operands: tuple[Array, ...] = (stored_a, stored_b, c)
         small = self._gemm.slow_when_small and is_small(m, k, n, transpose_a)
-        pieces = 1 if small or transpose_a or transpose_b else term_pieces(m, k, n, team)
+        pieces = 1 if small or transpose_a or transpose_b else term_pieces(m, k, n, self._team_size())
         if pieces > 1:
-            kernel = cpu_kernel(products.gemm_by_terms, a.dtype, self._gemm.integer_bits)
-            planes = self.empty((pieces - 1, m * n), a.dtype)
-            row = make_row((*operands, planes), (blas, pieces), kernel.address)
-            accesses: tuple[Access, ...] = (
-                by_all(stored_a),
-                by_all(stored_b),
-                by_first(c, written=True),
-                by_all(planes, written=True),
-                by_all(planes, late=True),
-                by_rows(c, written=True, late=True),
-            )
-            self._submit(Launch(name, scope, row, kernel, (*operands, planes), *cost, accesses=accesses))
-            return c
-        down, across = product_pieces(m, k, n, team, by_rows=small or k <= FEW_TERMS)
+            found = self._by_terms(self._gemm, stored_a, stored_b, c, pieces)
+        else:
+            found = self._by_sides(self._gemm, (stored_a, transpose_a), (stored_b, transpose_b), c, small)
+        row, kernel, operands, accesses = found
+        self._submit(Launch(name, scope, row, kernel, operands, *cost, accesses=accesses))
+        return c
+
+    def _by_terms(self, blas: GemmPointers, a: Array, b: Array, c: Array, pieces: int) -> Parts:
+        kernel = cpu_kernel(products.gemm_by_terms, a.dtype, blas.integer_bits)
+        operands = (a, b, c, self.empty((pieces - 1, c.size), a.dtype))
+        accesses = (
+            by_all(a),
+            by_all(b),
+            by_first(c, written=True),
+            by_all(operands[3], written=True),
+            by_all(operands[3], late=True),
+            by_rows(c, written=True, late=True),
+        )
+        return make_row(operands, (_address(blas, a), pieces), kernel.address), kernel, operands, accesses
+
+    def _by_sides(
+        self, blas: GemmPointers, of_a: tuple[Array, bool], of_b: tuple[Array, bool], c: Array, small: bool
+    ) -> Parts:
+        (a, transpose_a), (b, transpose_b), team = of_a, of_b, self._team_size()
+        (m, n), k = c.shape, a.shape[0 if transpose_a else 1]
+        stay = keeps_rows(m, k, n, team, small=small, transpose_a=transpose_a)
+        down, across = product_pieces(m, k, n, team, by_rows=stay)
+        operands: tuple[Array, ...] = (a, b, c)
         if small:
             kernel = cpu_kernel(small_products.small_gemm, a.dtype)
-            scratch = self.zeros((down * across, scratch_size(k, size)), a.dtype)
+            scratch = self.zeros((down * across, scratch_size(k, a.dtype.itemsize)), a.dtype)
             operands, address = (*operands, scratch), scratch.ctypes.data
         else:
-            kernel = cpu_kernel(products.gemm, a.dtype, self._gemm.integer_bits)
-            address = blas
+            kernel, address = cpu_kernel(products.gemm, a.dtype, blas.integer_bits), _address(blas, a)
         row = make_row(operands[:3], (address, transpose_a, transpose_b, down, across), kernel.address)
         if down == team and across == 1:
             who_a, who_c = by_all if transpose_a else by_rows, by_rows
         else:
             who_a = who_c = by_all if down * across > 1 else by_first
-        accesses = (who_a(stored_a), by_all(stored_b), who_c(c, written=True))
-        self._submit(Launch(name, scope, row, kernel, operands, *cost, accesses=accesses))
-        return c
+        return row, kernel, operands, (who_a(a), by_all(b), who_c(c, written=True))
+
+
+def _address(blas: GemmPointers, array: Array) -> int:
+    return blas.sgemm if array.dtype == np.float32 else blas.dgemm
 
 
 def _stored(matrix: Array) -> tuple[Array, bool]:

@@ -83,7 +83,7 @@ class CpuSteps(CpuLaunches):
     ) -> None:
         s0, s1 = (*slots, *[self.empty((0,), parameters.dtype)] * 2)[:2]
         bad = self.empty((_blocks(parameters),), np.int64)
-        parts = self.to_device(np.array(_parts(parameters, starts)))
+        parts = np.array(_parts(parameters, starts), np.int64)
         self._launch(
             f"update {rule.step.__name__} {shape_of(parameters)}",
             optimizers.update,
