@@ -131,6 +131,15 @@ def where(record: dict[str, Any]) -> str:
     rounds = f"{counts[0]} to {counts[-1]} rounds" if len(counts) > 1 else f"{counts[0]} rounds"
     known = [cell["others"] for cell in record["cells"] if "others" in cell]
     others = f" Others used at most {100 * max(known):.0f} % of the CPU time." if known else ""
+    watched = [cell for cell in record["cells"] if "moved" in cell]
+    if watched:
+        moved, all_of_them = (
+            sum(c["moved"] for c in watched),
+            sum(len(r) for c in watched for r in c["rounds"]),
+        )
+        others += (
+            f" Of {all_of_them} measurements with an eye on the cores {moved} count although they had moved."
+        )
     return (
         f"Time relative to gpubp, medians of the ratios within {rounds}, on {host['threads']} threads of "
         f"{host['cpu']} ({host['blas']}), {record['date']}; {', '.join(versions)}.{others}"
