@@ -43,7 +43,8 @@ def test_a_range_is_updated_as_all_are_by_its_numbers(name, dtype, n, seed, team
     mine, own = p.copy(), [slot.copy() for slot in slots]
     run_kernel(groups.update_range, dtype, (mine, g, *own, counters, c[1]), scalars, size=team)
     hyper[0], hyper[2] = 0.25 * hyper[0], 0.0
-    run_kernel(update, dtype, (p, g, *slots, hyper, counters, np.zeros(blocks(n), np.int64)), scalars)
+    bad, parts = np.zeros(blocks(n), np.int64), np.array([0, blocks(n)], np.int64)
+    run_kernel(update, dtype, (p, g, *slots, hyper, counters, bad, parts), scalars)
     for found, expected in zip((mine, *own), (p, *slots), strict=True):
         np.testing.assert_array_equal(found, expected)
 
