@@ -133,12 +133,10 @@ def where(record: dict[str, Any]) -> str:
     others = f" Others used at most {100 * max(known):.0f} % of the CPU time." if known else ""
     watched = [cell for cell in record["cells"] if "moved" in cell]
     if watched:
-        moved, all_of_them = (
-            sum(c["moved"] for c in watched),
-            sum(len(r) for c in watched for r in c["rounds"]),
-        )
+        moved = sum(cell["moved"] for cell in watched)
+        all_of_them = len(record["cells"])
         others += (
-            f" Of {all_of_them} measurements with an eye on the cores {moved} count although they had moved."
+            f" {len(watched)} of {all_of_them} cells with an eye on the cores; {moved} times they had moved."
         )
     return (
         f"Time relative to gpubp, medians of the ratios within {rounds}, on {host['threads']} threads of "

@@ -7,12 +7,8 @@ from .replay import CURSOR, INPUT_NOT_FINITE, STEP, STOPPED
 from .rows import matrix, read_row, vector
 from .team import barrier, granule, share_rows
 
-AHEAD = (
-    16 * 1024
-)  # bytes of a batch up to which it is fetched a step ahead: a larger one would push out the weights
-WIDE = (
-    8 * 1024
-)  # bytes of a row up to which it is fetched ahead of others: in longer ones the core does it by itself
+AHEAD = 16 * 1024  # bytes of a batch that is fetched a step ahead: a larger one would push out the weights
+WIDE = 8 * 1024  # bytes of a row that is fetched two rows ahead: a longer one the core fetches by itself
 
 
 def gather(real):

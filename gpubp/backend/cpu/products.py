@@ -19,7 +19,7 @@ from gpubp.kernels.small_products import scratch_size
 
 from .launches import CpuLaunches
 
-Parts = tuple[Any, Any, tuple[Array, ...], tuple[Access, ...]]  # of a launch: row, kernel, operands, accesses
+Call = tuple[Any, Any, tuple[Array, ...], tuple[Access, ...]]  # of a launch: row, kernel, operands, accesses
 
 
 class CpuProducts(CpuLaunches):
@@ -48,7 +48,8 @@ class CpuProducts(CpuLaunches):
         self._submit(Launch(name, scope, row, kernel, operands, *cost, accesses=accesses))
         return c
 
-    def _by_terms(self, blas: GemmPointers, a: Array, b: Array, c: Array, pieces: int) -> Parts:
+    def _by_terms(self, blas: GemmPointers, a: Array, b: Array, c: Array, pieces: int) -> Call:
+        """C (m, n) = A (m, k) B (k, n), the k terms in so many pieces."""
         kernel = cpu_kernel(products.gemm_by_terms, a.dtype, blas.integer_bits)
         operands = (a, b, c, self.empty((pieces - 1, c.size), a.dtype))
         accesses = (
@@ -63,7 +64,8 @@ class CpuProducts(CpuLaunches):
 
     def _by_sides(
         self, blas: GemmPointers, of_a: tuple[Array, bool], of_b: tuple[Array, bool], c: Array, small: bool
-    ) -> Parts:
+    ) -> Call:
+        """C = A B, C in pieces of its rows and columns; of A and B, as stored, whether each is to be transposed."""
         (a, transpose_a), (b, transpose_b), team = of_a, of_b, self._team_size()
         (m, n), k = c.shape, a.shape[0 if transpose_a else 1]
         stay = keeps_rows(m, k, n, team, small=small, transpose_a=transpose_a)
