@@ -3,7 +3,8 @@
     python bench/fit.py [--rounds 9] [--out bench/results/cpu-fit.json]
 
 The time of an epoch of `fit`, gathers, order, reading of the losses and its share of what a fit does once included,
-over that of as many bare steps on one batch. One process of the comparison prepares both and is asked in turn.
+over that of as many bare steps on one batch. One process of the comparison prepares both and is asked in turn; what
+others disturbed, or was timed while the cores had moved, is timed again, as in the comparison.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from typing import Any
 
 import machine
 from contenders import Job
+from cores import Cores, two_cores
 from fit_table import table
 from process import Process
+from rounds import undisturbed
 
 BATCH, EXAMPLES = 128, 60_000
 NETWORKS = {"784-128-10": (784, 128, 10), "784-512x2-10": (784, 512, 512, 10)}
 STEP_SECONDS, EPOCH_SECONDS = 0.3, 0.5  # that a round takes for each
 
 
-def measure(layers: tuple[int, ...], rounds: int) -> list[dict[str, float]]:
-    """Seconds of an epoch, and of as many bare steps, in each round."""
+def measure(layers: tuple[int, ...], rounds: int, cores: Cores | None) -> list[dict[str, float]]:
+    """Seconds of an epoch, and of as many bare steps, in each round; "moved": readings while cores had moved."""
     step = Job(layers, BATCH, "float32", "cpu")
     epoch = dataclasses.replace(step, task="epoch", batches=EXAMPLES // BATCH)
     process, found = Process("engine"), []
@@ -38,12 +41,13 @@ def measure(layers: tuple[int, ...], rounds: int) -> list[dict[str, float]]:
             if "failed" in answer:
                 raise SystemExit(f"fit: {answer['failed']}")
         for _ in range(rounds):
-            seconds = {
-                "steps": process.measure(step, STEP_SECONDS)["seconds"],
-                "epoch": process.measure(epoch, EPOCH_SECONDS)["seconds"],
+            steps = undisturbed(process, step, STEP_SECONDS, cores)
+            whole = undisturbed(process, epoch, EPOCH_SECONDS, cores)
+            times = {
+                "epoch": statistics.median(whole["seconds"]),
+                "steps": statistics.median(steps["seconds"]) * epoch.batches,
             }
-            times = {name: statistics.median(values) for name, values in seconds.items()}
-            found.append({"epoch": times["epoch"], "steps": times["steps"] * epoch.batches})
+            found.append(times | {"moved": steps["moved"] + whole["moved"]})
     finally:
         process.end()
     return found
@@ -56,7 +60,8 @@ def main() -> int:
     options = parser.parse_args()
     record: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "machine": machine.describe()}
     record |= {"examples": EXAMPLES // BATCH * BATCH, "batch": BATCH}
-    record["networks"] = {name: measure(layers, options.rounds) for name, layers in NETWORKS.items()}
+    cores = two_cores()
+    record["networks"] = {name: measure(layers, options.rounds, cores) for name, layers in NETWORKS.items()}
     print("\n".join(table(record)))
     if options.out:
         options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

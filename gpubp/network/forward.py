@@ -16,11 +16,13 @@ from gpubp.layers import Layer
 from gpubp.locks import lock
 
 from .parameters import Parameters
+from .rows import rows_in_cache
 
-_CHUNK = 4096  # rows that forward takes at once
+_CHUNK = 4096  # rows that forward takes at once at most
 _CHUNK_BYTES = 64 * 2**20  # or so many bytes of them, where they are read
 _KEPT = 4  # numbers of rows whose recorded forward passes are kept,
 _KEPT_NUMBERS = 2**24  # with at most so many activations each
+_READ = 2  # bytes of activations at least for each of the weights, which every chunk reads again
 
 
 class Forward(Parameters):
@@ -28,7 +30,10 @@ class Forward(Parameters):
 
     def __init__(self) -> None:
         self._preparing = lock()
-        self._most_rows = min(_CHUNK, _KEPT_NUMBERS // self.numbers_of_example)
+        real = self.dtype.itemsize
+        rows = rows_in_cache(self.backend, real * self.numbers_of_example, _READ * self.flat.nbytes)
+        self._chunk = min(_CHUNK, rows or _CHUNK)
+        self._most_rows = min(self._chunk, _KEPT_NUMBERS // self.numbers_of_example)
         self._prepared: dict[int, Callable[[Array], Array | None] | None] = {}
 
     @property
@@ -59,17 +64,21 @@ class Forward(Parameters):
             later = validate.Later()
             checked = self.inputs(self.backend.accept(x, "x"), later)
             later.settle()
-            n = checked.shape[0]
-            if n <= _CHUNK:
-                return self._forward(checked)
-            outputs = self.backend.empty((n, self.n_out), self.dtype)
-            for start in range(0, n, _CHUNK):
-                part = checked[start : start + _CHUNK]
-                done = self._replayed(part)
-                self.backend.write(
-                    outputs[start : start + _CHUNK], self._forward(part) if done is None else done
-                )
-            return outputs
+            return self._outputs_of(checked)
+
+    def _outputs_of(self, x: Array) -> Array:
+        """`forward` of what was checked, in chunks."""
+        n = x.shape[0]
+        if n <= self._chunk:
+            return self._forward(x)
+        outputs = self.backend.empty((n, self.n_out), self.dtype)
+        for start in range(0, n, self._chunk):
+            part = x[start : start + self._chunk]
+            done = self._replayed(part)
+            self.backend.write(
+                outputs[start : start + self._chunk], self._forward(part) if done is None else done
+            )
+        return outputs
 
     def _forward_blocks(self, blocks: Blocks) -> Array:
         def check(part: Part) -> tuple[npt.NDArray[Any]]:
@@ -80,21 +89,34 @@ class Forward(Parameters):
         buffer, start = np.empty((min(self.rows_at_once, len(blocks)), self.n_in), self.dtype), 0
         while n := pour.into([buffer]):
             done = self._replayed(buffer[:n])
-            done = self._forward(buffer[:n]) if done is None else done
+            done = self._outputs_of(buffer[:n]) if done is None else done
             self.backend.write(outputs[start : start + n], done)
             start += n
         return outputs
 
     def _replayed(self, x: Any) -> Array | None:
-        """`forward` of an array that needs no conversion, by its recording; None where there is none, or for bad x.
-
-        The second x of as many rows makes the recording: a first may stay the only one.
-        """
+        """`forward` of an array that needs no conversion, by recordings; None where one is missing, or for bad x."""
         fits = type(x) is np.ndarray and x.dtype == self.dtype and x.ndim == 2 and x.flags.c_contiguous
-        if not fits or not x.flags.aligned or x.shape[1] != self.n_in or not 0 < len(x) <= self._most_rows:
+        if not fits or not x.flags.aligned or x.shape[1] != self.n_in or not len(x):
             return None
         validate.categories(x, self.layers[0].categories)
+        if len(x) <= self._chunk:
+            return self._recorded(x)
+        outputs = None
+        for start in range(0, len(x), self._chunk):
+            done = self._recorded(x[start : start + self._chunk])
+            if done is None:
+                return None
+            if outputs is None:
+                outputs = self.backend.empty((len(x), self.n_out), self.dtype)
+            outputs[start : start + self._chunk] = done
+        return outputs
+
+    def _recorded(self, x: npt.NDArray[Any]) -> Array | None:
+        """Of one chunk. The second x of as many rows makes the recording: a first may stay the only one."""
         n = len(x)
+        if n > self._most_rows:
+            return None
         if not self._preparing.acquire(blocking=False):  # another thread prepares: this one need not wait
             return None
         try:

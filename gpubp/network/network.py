@@ -51,9 +51,9 @@ class Network(Forward):
         self.precision = precision_of(precision, self.dtype)
         self.backend = get_backend(device).with_precision(self.dtype, self.precision)
         self._lock = lock()
-        super().__init__()
         with self.backend.ordered():
             self._allocate()
+            super().__init__()
             self.initialize(seed)
 
     def backpropagate(

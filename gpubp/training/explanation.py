@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -74,7 +74,7 @@ _DISTURBED = (
 
 def _table(e: Explanation) -> list[str]:
     """Lines of at most 110 columns."""
-    rows, flops = e.rows, sum(row.flops for row in e.rows)
+    rows, flops = _folded(e.rows), sum(row.flops for row in e.rows)
     titles = ("scope", "launch", "KB read", "written", "MFLOP", "us", "time", "limit", "by")
     total = (sum(r.read for r in rows), sum(r.written for r in rows), flops, e.sum_seconds)
     least = sum(row.ceiling_seconds for row in rows) / e.sum_seconds if e.sum_seconds else None
@@ -95,13 +95,29 @@ def _table(e: Explanation) -> list[str]:
             )
             for r in rows
         ),
-        _line("", f"{len(rows)} launches", total, 1.0, least, ""),
+        _line("", f"{len(e.rows)} launches", total, 1.0, least, ""),
         "",
         f"Replayed, a step takes {1e6 * e.step_seconds:,.1f} us: {rate:,.0f} samples/s, {achieved:.1f} GFLOP/s.",
         f"limit: share of what this machine allows, {e.peak / 1e9:.1f} GFLOP/s (the best product) or the bandwidth of",
         "a plain pass over as many bytes, whichever takes longer.",
         *([_DISTURBED] if any((row.ceiling_share or 0) > _BELIEVABLE for row in rows) else []),
     ]
+
+
+def _folded(rows: tuple[LaunchRow, ...]) -> list[LaunchRow]:
+    """Where a batch is taken in micro-batches, launches that repeat as one line each: how often, and their sums."""
+    if not any(row.scope == "accumulate" for row in rows):
+        return list(rows)
+    alike: dict[tuple[str, str], list[LaunchRow]] = {}
+    for row in rows:
+        alike.setdefault((row.scope, row.name), []).append(row)
+    return [same[0] if len(same) == 1 else _sum(same) for same in alike.values()]
+
+
+def _sum(same: list[LaunchRow]) -> LaunchRow:
+    sums = ("read", "written", "flops", "seconds", "time_share", "ceiling_seconds")
+    totals = {name: sum(getattr(row, name) for row in same) for name in sums}
+    return replace(same[0], name=f"{len(same)} x {same[0].name}", **totals)
 
 
 def _line(

@@ -9,6 +9,11 @@ from gpubp.backend.base import Array
 from gpubp.checks import positive
 from gpubp.errors import ConfigError
 from gpubp.network import Network
+from gpubp.network.rows import rows_in_cache
+
+from .room import bytes_per_example
+
+_READ = 4  # bytes of a micro-batch at least for each of the weights, which every one reads and whose gradients it adds
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,17 @@ def sizes_of(batch: int, parts: int) -> list[int]:
     """Rows of each micro-batch: at most one more in the first than in the last, and at least one."""
     parts = min(batch, parts)
     return [batch // parts + (j < batch % parts) for j in range(parts)]
+
+
+def parts_of(net: Network, accumulate: int, batch: int) -> int:
+    """Micro-batches of a batch: as many as were asked for, or so many that each stays in the cache of a CPU.
+
+    A layer that needs more than one example at a time looks at the whole of what was asked for.
+    """
+    rows = rows_in_cache(net.backend, bytes_per_example(net), _READ * net.flat.nbytes)
+    if rows is None or any(layer.fewest > 1 for layer in net.layers):
+        return accumulate
+    return max(accumulate, batch // rows)
 
 
 def accumulation(value: Any) -> int:

@@ -100,8 +100,7 @@ class Parts:
         # The average stands behind the optimizer's slots, and is kept, stored and rolled back as they are.
         slots = self.optimizer.rule.slots + (self.ema is not None)
         self.slots = tuple(ops.zeros(net.flat.shape, net.dtype) for _ in range(slots))
-        # of gradients, over the micro-batches of a batch
-        self.mean = ops.empty(net.flat.shape if self.accumulate > 1 else (0,), net.dtype)
+        self._mean: Array | None = None
         self.update = Update(net, self.optimizer, self.groups, self.state, self.slots)
         self._steps: dict[tuple[int, bool], Step] = {}
         self._unread = Unread()
@@ -117,6 +116,12 @@ class Parts:
         if self.ema is None or self.counter(STEP) == self.counter(SKIPPED):
             return None
         return self.slots[-1]
+
+    def mean(self) -> Array:
+        """Where gradients are averaged over the micro-batches of a batch: one place for all steps."""
+        if self._mean is None:
+            self._mean = self.net.backend.empty(self.net.flat.shape, self.net.dtype)
+        return self._mean
 
     @property
     def slot_names(self) -> list[str]:

@@ -17,13 +17,14 @@ _SHARE = (
 class Asked:
     """A batch that was asked for; the bytes that gpubp's arrays held before; the examples of an epoch, if of one.
 
-    An epoch has a step over full batches and one over those that are left. Each has the rows of one of its `parts`.
+    An epoch has a step over full batches and one over those that are left. Each has the rows of one of its
+    micro-batches, `parts(batch)` in number.
     """
 
     batch: int
     held: int
+    parts: Callable[[int], int]
     examples: int = 0
-    parts: int = 1
 
 
 def find_room(net: Network, asked: Asked, make: Callable[[], None]) -> None:
@@ -53,9 +54,9 @@ def find_room(net: Network, asked: Asked, make: Callable[[], None]) -> None:
 
 def _largest(rows: int, asked: Asked) -> int:
     """The largest batch below the one that was asked for whose steps have at most `rows` rows together."""
-    parts = asked.parts
-    for batch in range(min(rows * parts, asked.batch - 1), 0, -1):
-        if -(-batch // parts) + -(-(asked.examples % batch) // parts) <= rows:
+    for batch in range(min(rows * asked.parts(asked.batch), asked.batch - 1), 0, -1):
+        rest = asked.examples % batch
+        if -(-batch // asked.parts(batch)) + -(-rest // asked.parts(rest)) <= rows:
             return batch
     return 0
 

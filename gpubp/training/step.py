@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from gpubp.backend import Recording
 from gpubp.backend.base import Array, Reuse, State
 from gpubp.kernels.replay import CURSOR, SKIPPED, STEP, STOPPED
 
-from .micro import Micro, check_fewest, sizes_of
+from .micro import Micro, check_fewest, parts_of, sizes_of
 from .room import Asked, find_room
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Source:
 class Step:
     """gather, smooth, forward, loss, backward, penalty, clip, update, constrain, average, advance: one step's launches.
 
-    Up to the penalty they are made for each micro-batch, where the trainer accumulates the gradients of several.
+    Up to the penalty they are made for each micro-batch, where the trainer accumulates the gradients of several, or a
+    CPU takes the batch in several to keep each in its cache.
     Without a source the caller fills `x`, `y` and `w` before each run. The first run makes the launches for real
     while they are recorded, so that n runs are always n steps.
     """
@@ -48,7 +50,10 @@ class Step:
         net, ops = trainer.net, trainer.net.backend
         check_fewest(net, batch, trainer.accumulate)
         self.trainer, self.batch, self.source = trainer, batch, source
-        self._asked = Asked(batch, ops.memory().allocated, parts=trainer.accumulate)
+        parts = functools.partial(parts_of, net, trainer.accumulate)
+        self._sizes = sizes_of(batch, parts(batch))
+        self._mean = trainer.mean() if len(self._sizes) > 1 else None
+        self._asked = Asked(batch, ops.memory().allocated, parts)
         if source is not None:
             self._asked = source.asked = source.asked or replace(self._asked, examples=len(source.order))
         self._rates = ops.empty((0,), np.float64) if source is None else source.rates
@@ -57,7 +62,7 @@ class Step:
 
     def _allocate(self, labels: bool) -> None:
         net, ops = self.trainer.net, self.trainer.net.backend
-        sizes = sizes_of(self.batch, self.trainer.accumulate)
+        sizes = self._sizes
         # What a caller fills is the whole batch; micro-batches of a source go through the same rows.
         rows = self.batch if self.source is None else sizes[0]
         self.x = ops.empty((rows, net.n_in), ops.storage(net.dtype))
@@ -117,7 +122,7 @@ class Step:
                 self._backpropagate(micro, part)
             with ops.scope("accumulate"):
                 first, last = j == 1, j == len(self.micro)
-                ops.accumulate(net.flat_gradients, self.trainer.mean, part, state, first=first, last=last)
+                ops.accumulate(net.flat_gradients, self._mean, part, state, first=first, last=last)
 
     def _backpropagate(self, micro: Micro, state: State) -> None:
         trainer = self.trainer

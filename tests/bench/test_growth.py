@@ -61,7 +61,8 @@ def test_growth_is_measured_drawn_and_tabled(tmp_path, capsys, monkeypatch):
             assert all(times["engine"] > 0 for times in cell["rounds"])
             assert cell["ideal"] > 0
     (memory,) = record["memory"]
-    assert memory["arrays"] > memory["ideal"]
+    # batches of the engine go through in micro-batches, so that it may stay below what whole ones would take
+    assert memory["arrays"] > 16 * memory["n_parameters"]
     # its own arrays must lie in the memory that the process took
     assert memory["growth"]["engine"] > 0.8 * memory["arrays"]
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")

@@ -23,6 +23,7 @@ class Gpu(CpuBackend):
     """A backend that computes on the CPU, and whose every array takes memory of the stand-in GPU."""
 
     name = "cuda:0"
+    cache_bytes = None  # as every GPU, it takes batches whole
 
     def __init__(self):
         super().__init__()

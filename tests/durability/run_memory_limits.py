@@ -18,12 +18,14 @@ from pathlib import Path
 import numpy as np
 
 import gpubp
+from gpubp.backend.cpu import CpuBackend
 from gpubp.cli import main
 from gpubp.errors import DeviceMemoryError
 
 warnings.simplefilter("ignore")  # scikit-learn's on few iterations
 ROOM = 96 * 2**20  # bytes that the process may still take
 ROWS, WIDTH = 2000, 16384  # whose activations take 125 MiB
+CpuBackend.cache_bytes = None  # batches whole: in micro-batches these would fit
 
 rng = np.random.default_rng(0)
 X, Y = rng.standard_normal((ROWS, 4)).astype(np.float32), rng.integers(0, 3, ROWS)

@@ -134,7 +134,7 @@ def test_one_micro_batch_has_the_launches_and_bits_of_before():
     names = [[row.name for row in trainer.explain(16, repeats=1).rows] for trainer in ends]
     assert names[0] == names[1]
     assert not [name for name in names[1] if "micro-batch" in name]
-    assert ends[1].mean.nbytes == 0
+    assert ends[1]._mean is None
 
 
 def test_launches_of_two_micro_batches():
@@ -177,6 +177,7 @@ def test_as_pytorch_accumulates(torch):
 
 def bytes_of_a_fit(k, batch, widths=(8, 256, 256, 3)):
     ops = CpuBackend()
+    ops.cache_bytes = None  # it would take fewer rows at a time by itself
     trainer = trainer_of(k, widths, device=ops)
     x, y = np.zeros((batch, 8)), np.zeros(batch, np.int64)
     before = ops.memory().allocated

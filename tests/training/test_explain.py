@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -121,6 +122,19 @@ def test_table_and_dict() -> None:
     plain = json.loads(json.dumps(explanation.to_dict()))
     assert [row["name"] for row in plain["rows"]] == [row.name for row in explanation.rows]
     assert plain["sum_seconds"] == explanation.sum_seconds
+
+
+def test_micro_batches_are_one_line_of_the_table() -> None:
+    explanation = Trainer(Network([3, 4, 2], "tanh", seed=0), "mse", accumulate=3).explain(7, repeats=1)
+    lines = str(explanation).splitlines()
+    names = [row.name for row in explanation.rows]
+    assert names.count("gemm 2x3x4") == 2  # of 3, 2 and 2 rows
+    assert len([line for line in lines if "2 x gemm 2x3x4" in line]) == 1
+    assert len([line for line in lines if "layer 0 forward  gemm 3x3x4" in line]) == 1
+    assert any(f"{len(names)} launches" in line for line in lines)
+    shares = [float(re.findall(r"([\d.]+) %", line)[0]) for line in lines if re.search(r"gemm|gather", line)]
+    rows = [row for row in explanation.rows if re.search(r"gemm|gather", row.name)]
+    assert sum(shares) == pytest.approx(sum(100 * row.time_share for row in rows), abs=0.06 * len(shares))
 
 
 def test_a_limit_that_was_measured_too_low_is_said_so() -> None:
