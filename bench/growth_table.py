@@ -41,8 +41,8 @@ def table(record: dict[str, Any]) -> list[str]:
         rule,
         *(f"| {c['batch']:,} | {_times(c, names)} |" for c in record["batch"]),
         "",
-        "Memory: the peak of a process over what it held before the step was prepared; last, what must be held:",
-        "parameters, gradients, two moments, the batch and all activations.",
+        "Memory: the peak of a process over what it held before the step was prepared; last, what a whole batch holds:",
+        "parameters, gradients, two moments, the batch and all activations. gpubp takes such a batch in micro-batches.",
         "",
         f"| hidden layers of {record['memory'][0]['layers'][1]} (batch {record['memory'][0]['batch']}) | {titles} "
         "| ideal |",

@@ -49,7 +49,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     schedule: a name or an object of `gpubp.schedules`, which multiplies learning_rate_init over the steps of max_iter
         epochs.
     gradient_clip: None, the largest norm of all gradients together, or ("value", the largest entry).
-    accumulate: micro-batches that a batch is taken in, one after the other, so that activations need less memory.
+    accumulate: micro-batches that a batch is taken in at least, one after the other, so that activations need less
+        memory.
     callbacks: functions of (estimator, row of the epoch); one that returns True ends training.
 
     Attributes are scikit-learn's (coefs_, intercepts_, classes_, loss_curve_, ...) and `validation_loss_curve_`, with

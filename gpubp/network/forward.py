@@ -20,9 +20,9 @@ from .rows import rows_in_cache
 
 _CHUNK = 4096  # rows that forward takes at once at most
 _CHUNK_BYTES = 64 * 2**20  # or so many bytes of them, where they are read
-_KEPT = 4  # numbers of rows whose recorded forward passes are kept,
+_KEPT = 4  # numbers of rows beside `rows_of_pass` whose recorded forward passes are kept,
 _KEPT_NUMBERS = 2**24  # with at most so many activations each
-_READ = 2  # bytes of activations at least for each of the weights, which every chunk reads again
+_TIMES_WEIGHTS = 2  # bytes of activations at least, of those of the weights, which every chunk reads again
 
 
 class Forward(Parameters):
@@ -31,14 +31,14 @@ class Forward(Parameters):
     def __init__(self) -> None:
         self._preparing = lock()
         real = self.dtype.itemsize
-        rows = rows_in_cache(self.backend, real * self.numbers_of_example, _READ * self.flat.nbytes)
-        self._chunk = min(_CHUNK, rows or _CHUNK)
-        self._most_rows = min(self._chunk, _KEPT_NUMBERS // self.numbers_of_example)
+        rows = rows_in_cache(self.backend, real * self.numbers_of_example, _TIMES_WEIGHTS * self.flat.nbytes)
+        self.rows_of_pass = min(_CHUNK, rows or _CHUNK)  # through the layers at once
+        self._most_rows = min(self.rows_of_pass, _KEPT_NUMBERS // self.numbers_of_example)
         self._prepared: dict[int, Callable[[Array], Array | None] | None] = {}
 
     @property
     def rows_at_once(self) -> int:
-        """Rows that are taken through the layers at once where there are more: of wide inputs fewer."""
+        """Rows that are read at once where there are more: of wide inputs fewer."""
         return max(1, min(_CHUNK, _CHUNK_BYTES // (self.n_in * self.dtype.itemsize)))
 
     @property
@@ -68,16 +68,14 @@ class Forward(Parameters):
 
     def _outputs_of(self, x: Array) -> Array:
         """`forward` of what was checked, in chunks."""
-        n = x.shape[0]
-        if n <= self._chunk:
+        n, rows = x.shape[0], self.rows_of_pass
+        if n <= rows:
             return self._forward(x)
         outputs = self.backend.empty((n, self.n_out), self.dtype)
-        for start in range(0, n, self._chunk):
-            part = x[start : start + self._chunk]
+        for start in range(0, n, rows):
+            part = x[start : start + rows]
             done = self._replayed(part)
-            self.backend.write(
-                outputs[start : start + self._chunk], self._forward(part) if done is None else done
-            )
+            self.backend.write(outputs[start : start + rows], self._forward(part) if done is None else done)
         return outputs
 
     def _forward_blocks(self, blocks: Blocks) -> Array:
@@ -99,21 +97,32 @@ class Forward(Parameters):
         fits = type(x) is np.ndarray and x.dtype == self.dtype and x.ndim == 2 and x.flags.c_contiguous
         if not fits or not x.flags.aligned or x.shape[1] != self.n_in or not len(x):
             return None
+        if len(x) > self.rows_of_pass:
+            return self._replayed_chunks(x)
         validate.categories(x, self.layers[0].categories)
-        if len(x) <= self._chunk:
-            return self._recorded(x)
-        outputs = None
-        for start in range(0, len(x), self._chunk):
-            done = self._recorded(x[start : start + self._chunk])
-            if done is None:
-                return None
-            if outputs is None:
-                outputs = self.backend.empty((len(x), self.n_out), self.dtype)
-            outputs[start : start + self._chunk] = done
+        return self._recorded(x)
+
+    @lets_go
+    def _replayed_chunks(self, x: npt.NDArray[Any]) -> Array | None:
+        """Of more rows than a pass has, where the passes over them have been recorded before."""
+        rows = self.rows_of_pass
+        sizes = {rows, len(x) % rows or rows}
+        if any(self._prepared.get(size) in (None, _never) for size in sizes):
+            return None
+        validate.categories(x, self.layers[0].categories)
+        outputs = self.backend.empty((len(x), self.n_out), self.dtype)
+        for start in range(0, len(x), rows):
+            part = x[start : start + rows]
+            done = self._recorded(part)
+            if done is None:  # it is bad, or another thread is at that recording
+                if not validate.all_finite(part):
+                    return None
+                done = self._forward(part)
+            outputs[start : start + rows] = done
         return outputs
 
     def _recorded(self, x: npt.NDArray[Any]) -> Array | None:
-        """Of one chunk. The second x of as many rows makes the recording: a first may stay the only one."""
+        """Of one pass. The second x of as many rows makes the recording: a first may stay the only one."""
         n = len(x)
         if n > self._most_rows:
             return None
@@ -121,7 +130,9 @@ class Forward(Parameters):
             return None
         try:
             if n not in self._prepared:
-                self._prepared = dict([*self._prepared.items(), (n, None)][-_KEPT:])
+                others = [item for item in self._prepared.items() if item[0] != self.rows_of_pass]
+                whole = {k: v for k, v in self._prepared.items() if k == self.rows_of_pass}
+                self._prepared = dict([*others, (n, None)][-_KEPT:]) | whole
                 return None
             prepared = self._prepared[n]
             if prepared is None:

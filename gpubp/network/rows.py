@@ -9,13 +9,13 @@ from gpubp.backend import Backend
 _FEWEST = 256  # below it a product takes as long to copy its weights as to multiply
 
 
-def rows_in_cache(ops: Backend, bytes_per_row: int, weight_bytes: int) -> int | None:
-    """Rows whose matrices fit the cache, or weigh as much as what the weights cost to be read for so few.
+def rows_in_cache(ops: Backend, bytes_per_row: int, least: int) -> int | None:
+    """Rows whose matrices take about the bytes of the cache, or `least` bytes, where less would not pay.
 
     A power of two, so that usual batches are cut evenly; None where the backend takes them whole. It depends on the
     network alone, as it decides in which order sums are taken.
     """
     if ops.cache_bytes is None:
         return None
-    rows = max(ops.cache_bytes, weight_bytes) / max(bytes_per_row, 1)
+    rows = max(ops.cache_bytes, least) / max(bytes_per_row, 1)
     return max(_FEWEST, 1 << round(math.log2(max(rows, 1))))

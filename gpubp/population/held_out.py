@@ -11,8 +11,7 @@ from gpubp.kernels.activations import activation
 from gpubp.kernels.losses import LOSS, LOSS_SUM, WEIGHT_SUM
 from gpubp.kernels.replay import STOPPED
 from gpubp.training import Trainer
-
-_ROWS = 4096  # at once, as `evaluate` takes them
+from gpubp.training.evaluation import rows_of_sum
 
 
 class HeldOut:
@@ -23,15 +22,15 @@ class HeldOut:
 
     def __init__(self, trainer: Trainer, x: Any, y: Any, w: Any) -> None:
         self.trainer, self._data = trainer, (x, y, w)
-        self._state = State(trainer.net.backend, 0)
+        self._state, self._rows = State(trainer.net.backend, 0), rows_of_sum(trainer.net)
         with trainer.net.backend.capture(self._state) as self.recording:
             self._once()
 
     def _once(self) -> None:
         net, ops, (x, y, w) = self.trainer.net, self.trainer.net.backend, self._data
         b, db = ops.zeros((net.n_out,), net.dtype), ops.empty((net.n_out,), net.dtype)
-        for start in range(0, len(x), _ROWS):
-            part = slice(start, start + _ROWS)
+        for start in range(0, len(x), self._rows):
+            part = slice(start, start + self._rows)
             a = net._forward(x[part])
             ops.loss_delta(self.trainer.loss, activation("identity"), a, b, y[part], w[part], db, self._state)
 
@@ -44,6 +43,6 @@ class HeldOut:
     def loss(self) -> float:
         """The loss, once the recording was replayed."""
         seen = self._state.read()
-        if len(self._data[0]) <= _ROWS or seen.counters[STOPPED]:
+        if len(self._data[0]) <= self._rows or seen.counters[STOPPED]:
             return float(seen.stats[LOSS])
         return float(seen.stats[LOSS_SUM] / seen.stats[WEIGHT_SUM])

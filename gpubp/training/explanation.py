@@ -35,6 +35,8 @@ class LaunchRow:
 class Explanation:
     """The launches of one training step, in order, and their totals; `print` shows a table.
 
+    The table has the launches of all micro-batches in the lines of the first, with their number and sums.
+
     Bytes count each operand once, without the scratch of reductions; FLOPs are those of the equations (a function
     counts as one). `seconds` of a launch is the median over repetitions of the step, less what a call from Python
     takes; `step_seconds` is the median of the whole step as `fit` replays it. `peak` is the best rate of square
@@ -108,9 +110,9 @@ def _folded(rows: tuple[LaunchRow, ...]) -> list[LaunchRow]:
     """Where a batch is taken in micro-batches, launches that repeat as one line each: how often, and their sums."""
     if not any(row.scope == "accumulate" for row in rows):
         return list(rows)
-    alike: dict[tuple[str, str], list[LaunchRow]] = {}
-    for row in rows:
-        alike.setdefault((row.scope, row.name), []).append(row)
+    alike: dict[tuple[str, str, int], list[LaunchRow]] = {}
+    for k, row in enumerate(rows):  # launches of the update that look alike are of different parameters
+        alike.setdefault((row.scope, row.name, k if row.scope == "update" else -1), []).append(row)
     return [same[0] if len(same) == 1 else _sum(same) for same in alike.values()]
 
 

@@ -13,7 +13,9 @@ from gpubp.network.rows import rows_in_cache
 
 from .room import bytes_per_example
 
-_READ = 4  # bytes of a micro-batch at least for each of the weights, which every one reads and whose gradients it adds
+_TIMES_WEIGHTS = (
+    4  # bytes of a micro-batch at least, of those of the weights: each reads them and adds to their gradients
+)
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,14 @@ def sizes_of(batch: int, parts: int) -> list[int]:
     return [batch // parts + (j < batch % parts) for j in range(parts)]
 
 
-def parts_of(net: Network, accumulate: int, batch: int) -> int:
-    """Micro-batches of a batch: as many as were asked for, or so many that each stays in the cache of a CPU.
+def cached_rows(net: Network) -> int | None:
+    """Rows of a micro-batch that stays in the cache of a CPU; None where batches are not cut for that.
 
-    A layer that needs more than one example at a time looks at the whole of what was asked for.
+    A layer that looks at several examples together gets those that it was asked to.
     """
-    rows = rows_in_cache(net.backend, bytes_per_example(net), _READ * net.flat.nbytes)
-    if rows is None or any(layer.fewest > 1 for layer in net.layers):
-        return accumulate
-    return max(accumulate, batch // rows)
+    if any(layer.fewest > 1 for layer in net.layers):
+        return None
+    return rows_in_cache(net.backend, bytes_per_example(net), _TIMES_WEIGHTS * net.flat.nbytes)
 
 
 def accumulation(value: Any) -> int:

@@ -100,7 +100,7 @@ class Parts:
         # The average stands behind the optimizer's slots, and is kept, stored and rolled back as they are.
         slots = self.optimizer.rule.slots + (self.ema is not None)
         self.slots = tuple(ops.zeros(net.flat.shape, net.dtype) for _ in range(slots))
-        self._mean: Array | None = None
+        self._gradient_mean: Array | None = None
         self.update = Update(net, self.optimizer, self.groups, self.state, self.slots)
         self._steps: dict[tuple[int, bool], Step] = {}
         self._unread = Unread()
@@ -117,11 +117,11 @@ class Parts:
             return None
         return self.slots[-1]
 
-    def mean(self) -> Array:
-        """Where gradients are averaged over the micro-batches of a batch: one place for all steps."""
-        if self._mean is None:
-            self._mean = self.net.backend.empty(self.net.flat.shape, self.net.dtype)
-        return self._mean
+    def gradient_mean(self) -> Array:
+        """The buffer in which steps average gradients over micro-batches; made when the first one needs it."""
+        if self._gradient_mean is None:
+            self._gradient_mean = self.net.backend.empty(self.net.flat.shape, self.net.dtype)
+        return self._gradient_mean
 
     @property
     def slot_names(self) -> list[str]:

@@ -15,16 +15,23 @@ _SHARE = (
 
 @dataclass(frozen=True)
 class Asked:
-    """A batch that was asked for; the bytes that gpubp's arrays held before; the examples of an epoch, if of one.
+    """A batch that was asked for, and bytes that gpubp's arrays held before.
 
-    An epoch has a step over full batches and one over those that are left. Each has the rows of one of its
-    micro-batches, `parts(batch)` in number.
+    It is taken in `accumulate` micro-batches, or in more of about `rows` examples, if that is a number. Each example of
+    the batch takes `outside` bytes, whatever its micro-batch. An epoch of so many `examples` has a step over full
+    batches and one over those that are left.
     """
 
     batch: int
     held: int
-    parts: Callable[[int], int]
+    accumulate: int = 1
+    rows: int | None = None
+    outside: int = 0
     examples: int = 0
+
+    def parts(self, batch: int) -> int:
+        """Micro-batches that a batch is taken in."""
+        return self.accumulate if self.rows is None else max(self.accumulate, round(batch / self.rows))
 
 
 def find_room(net: Network, asked: Asked, make: Callable[[], None]) -> None:
@@ -38,7 +45,7 @@ def find_room(net: Network, asked: Asked, make: Callable[[], None]) -> None:
     except DeviceMemoryError as error:
         # Once these steps are gone; of what was held before, the garbage collector may have freed more than they took.
         room = error.free + max(0, error.allocated - asked.held)
-        fits = _largest(int(_SHARE * room) // bytes_per_example(net), asked)
+        fits = _largest(int(_SHARE * room), bytes_per_example(net) - asked.outside, asked)
         cause = str(error).rpartition("; ")[0]
         cause = cause.replace(": expected", f" for a batch of {asked.batch:,}: expected", 1)
         known = (error.needed, error.free, error.allocated)
@@ -52,13 +59,26 @@ def find_room(net: Network, asked: Asked, make: Callable[[], None]) -> None:
     raise DeviceMemoryError(f"{cause}; {cure}", *known)
 
 
-def _largest(rows: int, asked: Asked) -> int:
-    """The largest batch below the one that was asked for whose steps have at most `rows` rows together."""
-    for batch in range(min(rows * asked.parts(asked.batch), asked.batch - 1), 0, -1):
+def _largest(room: int, inside: int, asked: Asked) -> int:
+    """The largest batch below the one that was asked for whose steps take at most `room` bytes together.
+
+    An example takes `inside` bytes in its micro-batch beside those outside.
+    """
+    start = asked.batch - 1
+    if asked.rows is None or inside * (asked.rows // 2) > room:  # the least of many micro-batches
+        start = min(start, room // inside * asked.accumulate)
+    for batch in range(start, 0, -1):
         rest = asked.examples % batch
-        if -(-batch // asked.parts(batch)) + -(-rest // asked.parts(rest)) <= rows:
+        rows = -(-batch // asked.parts(batch)) + -(-rest // asked.parts(rest))
+        if asked.outside * batch + inside * rows <= room:
             return batch
     return 0
+
+
+def bytes_of_inputs(net: Network) -> int:
+    """What inputs, targets and weight of an example take."""
+    real, storage = net.dtype.itemsize, net.backend.storage(net.dtype).itemsize
+    return net.n_in * storage + max(net.n_out * real, 8) + real
 
 
 def bytes_per_example(net: Network) -> int:
@@ -66,9 +86,8 @@ def bytes_per_example(net: Network) -> int:
     real, storage = net.dtype.itemsize, net.backend.storage(net.dtype).itemsize
     lowered = 0 if storage == real else storage
     hidden = net.layers[:-1]
-    x, y = net.n_in * storage, max(net.n_out * real, 8)
     z = net.n_out * (real + lowered)  # and its delta
     kept = sum(layer.kept(dropped=rate > 0) for layer, rate in zip(hidden, net.rates[1:], strict=True))
     kept += net.n_in * (net.rates[0] > 0)  # of inputs, what dropout leaves of them
-    weight, loss = real, real
-    return x + y + z + kept * storage + weight + loss
+    loss = real
+    return bytes_of_inputs(net) + z + kept * storage + loss

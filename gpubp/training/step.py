@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,8 @@ from gpubp.backend import Recording
 from gpubp.backend.base import Array, Reuse, State
 from gpubp.kernels.replay import CURSOR, SKIPPED, STEP, STOPPED
 
-from .micro import Micro, check_fewest, parts_of, sizes_of
-from .room import Asked, find_room
+from .micro import Micro, cached_rows, check_fewest, sizes_of
+from .room import Asked, bytes_of_inputs, find_room
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -50,10 +49,8 @@ class Step:
         net, ops = trainer.net, trainer.net.backend
         check_fewest(net, batch, trainer.accumulate)
         self.trainer, self.batch, self.source = trainer, batch, source
-        parts = functools.partial(parts_of, net, trainer.accumulate)
-        self._sizes = sizes_of(batch, parts(batch))
-        self._mean = trainer.mean() if len(self._sizes) > 1 else None
-        self._asked = Asked(batch, ops.memory().allocated, parts)
+        outside = 0 if source is not None else bytes_of_inputs(net)
+        self._asked = Asked(batch, ops.memory().allocated, trainer.accumulate, cached_rows(net), outside)
         if source is not None:
             self._asked = source.asked = source.asked or replace(self._asked, examples=len(source.order))
         self._rates = ops.empty((0,), np.float64) if source is None else source.rates
@@ -62,7 +59,7 @@ class Step:
 
     def _allocate(self, labels: bool) -> None:
         net, ops = self.trainer.net, self.trainer.net.backend
-        sizes = self._sizes
+        sizes = sizes_of(self.batch, self._asked.parts(self.batch))
         # What a caller fills is the whole batch; micro-batches of a source go through the same rows.
         rows = self.batch if self.source is None else sizes[0]
         self.x = ops.empty((rows, net.n_in), ops.storage(net.dtype))
@@ -71,6 +68,7 @@ class Step:
         ops.write(self.w, np.ones(rows))
         # what the loss compares with: y itself, or its smoothed form
         smooth = ops.empty((sizes[0], net.n_out), net.dtype) if self.trainer.label_smoothing else None
+        self._mean = self.trainer.gradient_mean() if len(sizes) > 1 else None
         self.micro: list[Micro] = []
         for first, size in zip(itertools.accumulate(sizes, initial=0), sizes, strict=False):
             at = slice(first, first + size) if self.source is None else slice(size)

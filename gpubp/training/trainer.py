@@ -66,7 +66,8 @@ class Trainer(Parts):
     `accumulate` = k takes a batch in k micro-batches, one after the other, whose gradients g_j are averaged by their
     sums of sample weights W_j: sum W_j g_j / sum W_j, the gradient of the whole batch to rounding, and so is the loss;
     what dropout drops is the same. (BatchNorm takes the moments of each micro-batch: there it is another gradient.)
-    Activations then need the memory of one micro-batch, and another buffer is as large as the parameters. Where k does
+    Activations then need the memory of one micro-batch, and another buffer is as large as the parameters. A CPU takes
+    a batch that its cache does not hold in more of them by itself, unless there is a BatchNorm. Where k does
     not divide the batch, the first micro-batches have an example more; a batch of fewer than k, the last of an epoch
     for example, is taken example by example.
     `groups` gives parameters a learning rate and a weight decay of their own: {"*.b": {"weight_decay": 0.0}, "0.*":

@@ -18,14 +18,13 @@ from pathlib import Path
 import numpy as np
 
 import gpubp
-from gpubp.backend.cpu import CpuBackend
 from gpubp.cli import main
 from gpubp.errors import DeviceMemoryError
 
 warnings.simplefilter("ignore")  # scikit-learn's on few iterations
 ROOM = 96 * 2**20  # bytes that the process may still take
-ROWS, WIDTH = 2000, 16384  # whose activations take 125 MiB
-CpuBackend.cache_bytes = None  # batches whole: in micro-batches these would fit
+ROWS, WIDTH = 2000, 2**17  # of which the fewest that go through at a time, 256, have 128 MiB of activations
+FEW = 50  # that fit
 
 rng = np.random.default_rng(0)
 X, Y = rng.standard_normal((ROWS, 4)).astype(np.float32), rng.integers(0, 3, ROWS)
@@ -75,13 +74,13 @@ def by_step(trainer: gpubp.Trainer) -> str:
 
 def by_forward(trainer: gpubp.Trainer) -> str:
     message = refusal(lambda: trainer.net.forward(X))
-    assert trainer.net.forward(X[:200]).shape == (200, 3)
+    assert trainer.net.forward(X[:FEW]).shape == (FEW, 3)
     return message
 
 
 def by_evaluate(trainer: gpubp.Trainer) -> str:
     message = refusal(lambda: trainer.evaluate(X, Y))
-    assert np.isfinite(trainer.evaluate(X[:200], Y[:200])["loss"])
+    assert np.isfinite(trainer.evaluate(X[:FEW], Y[:FEW])["loss"])
     return message
 
 
@@ -89,8 +88,8 @@ def by_conversion(trainer: gpubp.Trainer) -> str:
     """Data that only become too large as they are converted: 1 byte a number, 4 as float32."""
     gc.collect()  # NumPy itself does not: trainers of the tries before may still be there
     big, y = np.zeros((8 * 2**20, 4), np.int8), np.zeros(8 * 2**20, np.int8)
-    message = refusal(lambda: trainer.fit(big, y, batch_size=64))
-    assert len(trainer.fit(big[:100], y[:100], epochs=1, batch_size=64)) > 0
+    message = refusal(lambda: trainer.fit(big, y, batch_size=16))
+    assert len(trainer.fit(big[:100], y[:100], epochs=1, batch_size=16)) > 0
     return message
 
 
@@ -125,7 +124,20 @@ def by_command(trainer: gpubp.Trainer) -> str:
         said, out = io.StringIO(), tempfile.mkdtemp(dir=folder)
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             return main(
-                ["train", f"{folder}/table.npz", *options, "-q", "--epochs", "1", "--val", "0", "--out", out]
+                [
+                    "train",
+                    f"{folder}/table.npz",
+                    *options,
+                    "-q",
+                    "--bins",
+                    "0",
+                    "--epochs",
+                    "1",
+                    "--val",
+                    "0",
+                    "--out",
+                    out,
+                ]
             ), said.getvalue()
 
     code, said = train("--hidden", str(WIDTH), "--batch-size", str(ROWS))
@@ -154,8 +166,8 @@ if __name__ == "__main__":
         # kernels, threads and libraries take their memory before
         gpubp.MLPClassifier((8,), max_iter=1).fit(X, Y)
         trainer = make_trainer()
-        trainer.fit(X[:500], Y[:500], epochs=1, batch_size=250)  # the buffers of BLAS too
-        trainer.evaluate(X[:500], Y[:500])
+        trainer.fit(X[: 2 * FEW], Y[: 2 * FEW], epochs=1, batch_size=FEW)  # the buffers of BLAS too
+        trainer.evaluate(X[: 2 * FEW], Y[: 2 * FEW])
         del trainer
         limit()
         ways = [way for name, way in list(globals().items()) if name.startswith("by_")]

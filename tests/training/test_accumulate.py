@@ -134,7 +134,7 @@ def test_one_micro_batch_has_the_launches_and_bits_of_before():
     names = [[row.name for row in trainer.explain(16, repeats=1).rows] for trainer in ends]
     assert names[0] == names[1]
     assert not [name for name in names[1] if "micro-batch" in name]
-    assert ends[1]._mean is None
+    assert ends[1]._gradient_mean is None
 
 
 def test_launches_of_two_micro_batches():

@@ -1,22 +1,37 @@
 """Batches that no cache would hold: taken in chunks going forward, in micro-batches by a step, to the same result."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpubp import BatchNorm, Dense, Dropout, LayerNorm, Network, Residual, Trainer
+from gpubp import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    Network,
+    Population,
+    PopulationTrainer,
+    Residual,
+    SwiGLU,
+    Trainer,
+)
 from gpubp.backend.base import Backend
 from gpubp.backend.cpu import CpuBackend
 from gpubp.errors import DeviceMemoryError, InputError
+from gpubp.network import rows as rows_module
 from gpubp.network.rows import rows_in_cache
-from gpubp.training.micro import parts_of
+from gpubp.training.micro import cached_rows
 from gpubp.training.room import Asked, _largest
 
 RNG = np.random.default_rng(0)
 WIDTHS = (5, 16, 16, 3)
+SHIPPED = CpuBackend.cache_bytes, rows_module._FEWEST  # before the fixture
 
 
 @pytest.fixture(autouse=True)
@@ -47,13 +62,13 @@ def data(n, labels=True):
     weights=st.integers(0, 2**40),
     fewest=st.just(4),
 )
-def test_rows_fill_the_cache_or_weigh_as_much_as_the_weights(cache, per_row, weights, fewest):
+def test_rows_fill_the_cache_or_weigh_as_much_as_the_weights(cache, per_row, weights):
     ops = CpuBackend(plain=True)
     ops.cache_bytes = cache
     rows = rows_in_cache(ops, per_row, weights)
-    assert rows >= fewest
+    assert rows >= 4
     assert rows & (rows - 1) == 0
-    if rows > fewest:
+    if rows > 4:
         assert 0.7 < rows * max(per_row, 1) / max(cache, weights) < 1.42
 
 
@@ -62,12 +77,14 @@ def test_a_device_that_takes_batches_whole():
     ops.cache_bytes = None
     assert rows_in_cache(ops, 100, 100) is None
     assert Backend.cache_bytes is None
-    assert parts_of(network(whole=True), 3, 10**6) == 3
+    assert cached_rows(network(whole=True)) is None
+    assert Asked(10**6, 0, 3).parts(10**6) == 3
 
 
-def test_networks_of_use():
+def test_networks_of_use(monkeypatch):
     """With the cache as it is; neither small networks nor those whose weights outweigh a batch are cut."""
-    CpuBackend.cache_bytes = 4 * 2**20  # the fixture takes it back
+    monkeypatch.setattr(CpuBackend, "cache_bytes", SHIPPED[0])
+    monkeypatch.setattr(rows_module, "_FEWEST", SHIPPED[1])
     for layers, batch, dtype, chunk, parts in (
         ((54, 256, 256, 256, 256, 7), 4096, "float64", 512, 8),
         ((54, 256, 256, 256, 256, 7), 4096, "float32", 1024, 8),
@@ -76,8 +93,8 @@ def test_networks_of_use():
         ((8, 32, 32, 1), 32, "float64", 4096, 1),
     ):
         net = network(layers=layers, dtype=dtype)
-        assert net._chunk == chunk
-        assert parts_of(net, 1, batch) == parts
+        assert net.rows_of_pass == chunk
+        assert Asked(batch, 0, 1, cached_rows(net)).parts(batch) == parts
 
 
 # ---- going forward ---------------------------------------------------------------------------------------
@@ -95,7 +112,7 @@ def test_outputs_by_chunks_are_those_of_the_whole(n, calls, dtype):
         assert found.dtype == expected.dtype
         np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == "float32" else 1e-13, atol=1e-7)
     rows = 16 if dtype == "float64" else 32
-    assert net._chunk == rows
+    assert net.rows_of_pass == rows
     assert n < 2 * rows or net._prepared[rows] is not None
 
 
@@ -125,6 +142,54 @@ def test_moments_of_batch_norm_are_the_running_ones_in_every_chunk():
     x = data(50)[0]
     nets = [network(layers=layers, whole=whole) for whole in (False, True)]
     np.testing.assert_allclose(*(net.forward(x) for net in nets), rtol=1e-12, atol=1e-14)
+
+
+def test_a_new_length_makes_no_pass_twice(monkeypatch):
+    net, passes = network(), []
+    forward, recorded = net._forward, net._recorded
+    x = data(70)[0]
+    for _ in range(3):
+        net.forward(x[:64])
+
+    def counted(of):
+        def call(x):
+            done = of(x)
+            if done is not None:
+                passes.append(len(x))
+            return done
+
+        return call
+
+    monkeypatch.setattr(net, "_forward", counted(forward))
+    monkeypatch.setattr(net, "_recorded", counted(recorded))
+    net.forward(x)
+    assert passes == [16, 16, 16, 16, 6]
+    for n in (65, 66, 67, 68, 69, 65, 66, 67, 68, 69):  # more lengths than are kept
+        net.forward(x[:n])
+    assert net._prepared[16] is not None
+    assert len(net._prepared) == 5
+
+
+def test_outputs_while_another_thread_is_at_the_recordings():
+    net, x = network(), data(64)[0]
+    net.forward(x)
+    expected = net.forward(x)
+    with net._prepared[16]._lock:
+        np.testing.assert_array_equal(net.forward(x), expected)
+        x[40, 1] = np.nan
+        with pytest.raises(InputError, match=r"at row 40, column 1"):
+            net.forward(x)
+
+
+def test_a_bad_category_is_named_where_it_stands():
+    net = network(layers=[Embedding(5, {0: 4}, 3), Dense(7, 16, "tanh"), Dense(16, 3)])
+    x = data(50)[0]
+    x[:, 0] = RNG.integers(0, 4, 50)
+    for _ in range(3):
+        net.forward(x)
+    x[45, 0] = 9
+    with pytest.raises(InputError, match="row 45"):
+        net.forward(x)
 
 
 # ---- steps -----------------------------------------------------------------------------------------------
@@ -166,6 +231,55 @@ def test_a_fit_with_all_that_looks_at_places_in_a_batch(plain):
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [SwiGLU(5, 16), Dense(16, 3)],
+        [Dense(5, 16), Residual([LayerNorm(16, "tanh"), Dense(16, 16)]), Dense(16, 3)],
+        [Embedding(5, {0: 4}, 3), Dense(7, 16, "gelu"), Dense(16, 3)],
+    ],
+)
+def test_layers_that_are_not_plain(layers):
+    x, y = data(60)
+    x[:, 0] = RNG.integers(0, 4, 60)
+    ends = []
+    for whole in (False, True):
+        net = network(layers=layers, whole=whole)
+        Trainer(net, "softmax_cross_entropy", "sgd", seed=3).fit(x, y, epochs=2, batch_size=60)
+        ends.append(net.flat)
+    np.testing.assert_allclose(*ends, rtol=1e-10, atol=1e-13)
+
+
+def test_a_batch_that_is_left_out_is_left_out_whole():
+    """One example of its first micro-batch makes the products infinite."""
+    x, y = data(120, labels=False)
+    x[3, 1] = 1e308
+    ends = []
+    for whole in (False, True):
+        net = Network(list(WIDTHS), "relu", device=network(whole=whole).backend, dtype="float64", seed=0)
+        trainer = Trainer(net, "mse", seed=3, on_nan="skip")
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer.fit(x, y, epochs=1, batch_size=60, shuffle=False)
+        assert trainer.history["skipped"] == [1]
+        ends.append(net.flat)
+    np.testing.assert_allclose(*ends, rtol=1e-10, atol=1e-13)
+
+
+def test_a_population_is_its_separate_runs():
+    x, y = data(150)
+    held = data(70)
+    members = Population(list(WIDTHS), "tanh", size=2, seeds=5, device="cpu")
+    together = PopulationTrainer(members, "softmax_cross_entropy", seeds=20)
+    together.fit(x, y, epochs=2, batch_size=60, validation=held)
+    for k, member in enumerate(together):
+        net = Network(list(WIDTHS), "tanh", device="cpu", seed=5 + k)
+        alone = Trainer(net, "softmax_cross_entropy", seed=20 + k)
+        alone.fit(x, y, epochs=2, batch_size=60, validation=held)
+        assert member.net.flat.tobytes() == net.flat.tobytes()
+        assert member.history["val_loss"] == alone.history["val_loss"]
+
+
 def test_two_runs_have_the_same_bits():
     x, y = data(150)
     ends = []
@@ -184,7 +298,7 @@ def test_batch_norm_sees_what_was_asked_for(inside):
     ends = []
     for whole in (False, True):
         net = network(layers=layers, whole=whole)
-        assert parts_of(net, 1, 60) == 1
+        assert cached_rows(net) is None
         Trainer(net, "softmax_cross_entropy", seed=3).fit(x, y, epochs=2, batch_size=60)
         ends.append(net.flat.tobytes())
     assert ends[0] == ends[1]
@@ -203,33 +317,50 @@ def test_activations_take_the_memory_of_a_micro_batch():
 # ---- room ------------------------------------------------------------------------------------------------
 
 
-def rows_of(asked, batch):
-    rest = asked.examples % batch if batch else 0
-    return -(-batch // asked.parts(batch)) + -(-rest // asked.parts(rest))
+def bytes_of(asked, batch, inside):
+    rest = asked.examples % batch
+    rows = -(-batch // asked.parts(batch)) + -(-rest // asked.parts(rest))
+    return asked.outside * batch + inside * rows
 
 
 @pytest.mark.parametrize("examples", [0, 1000, 1013])
-@pytest.mark.parametrize("rows", [1, 3, 40, 100, 1000])
-def test_the_batch_that_is_named_is_the_largest_whose_rows_fit(rows, examples):
-    asked = Asked(900, 0, lambda n: max(3, n // 50), examples)
-    found = _largest(rows, asked)
-    assert found == max((b for b in range(1, 900) if rows_of(asked, b) <= rows), default=0)
+@pytest.mark.parametrize("outside", [0, 3])
+@pytest.mark.parametrize("rows", [None, 50])
+@pytest.mark.parametrize("room", [10, 70, 399, 400, 1000, 3000, 10**6])
+def test_the_batch_that_is_named_is_the_largest_that_fits(room, rows, outside, examples):
+    asked = Asked(900, 0, 3, rows, outside, examples)
+    found = _largest(room, 10, asked)
+    assert found == max((b for b in range(1, 900) if bytes_of(asked, b, 10) <= room), default=0)
 
 
-def test_where_even_micro_batches_do_not_fit_the_error_names_a_batch_that_does(monkeypatch):
-    monkeypatch.setattr("gpubp.network.rows._FEWEST", 256)
-    net = network(layers=(5, 200, 3))
+def test_the_search_for_it_ends_soon():
+    """A batch of a hundred million, of which a hundred rows fit."""
+    assert _largest(100, 1, Asked(10**8, 0, 1, 256)) == 100
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+def test_where_even_micro_batches_do_not_fit_the_error_names_a_batch_that_does(monkeypatch, by_step):
+    """A step takes the inputs of a whole batch, a fit those of a micro-batch."""
+    if not by_step:
+        monkeypatch.setattr(rows_module, "_FEWEST", 256)
+    net = network(layers=(5, 8 if by_step else 200, 3))
     trainer, ops = Trainer(net, "softmax_cross_entropy", seed=0), net.backend
-    x, y = data(2000)
+    x, y = data(20_000 if by_step else 2000)
+
+    def train(batch):
+        if by_step:
+            return np.isfinite(float(trainer.step(x[:batch], y[:batch])))
+        return len(trainer.fit(x, y, epochs=1, batch_size=batch)) == 1
+
     trainer.step(x[:9], y[:9])
-    trainer.mean()
     limit = ops.memory().allocated + 500_000
     monkeypatch.setattr("gpubp.backend.cpu.arrays._LARGE", 0)
     for module in ("gpubp.backend.cpu.arrays", "gpubp.host_memory"):
         monkeypatch.setattr(f"{module}.free_memory", lambda: limit - ops.memory().allocated)
     with pytest.raises(DeviceMemoryError) as raised:
-        trainer.fit(x, y, epochs=1, batch_size=2000)
-    (batch,) = re.findall(r"take batches of (\d+) examples, about the largest that fit", str(raised.value))
-    assert len(trainer.fit(x, y, epochs=1, batch_size=int(batch))) == 1
+        train(len(x))
+    (found,) = re.findall(r"take batches of ([\d,]+) examples, about the largest that fit", str(raised.value))
+    batch = int(found.replace(",", ""))
+    assert train(batch)
     with pytest.raises(DeviceMemoryError):
-        trainer.fit(x, y, epochs=1, batch_size=2 * int(batch))
+        train(int(1.5 * batch))
