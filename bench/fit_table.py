@@ -10,11 +10,13 @@ AT_MOST = 1.05
 
 def table(record: dict[str, Any]) -> list[str]:
     """An epoch of `fit` over as many bare steps."""
-    host = record["machine"]
+    host, networks = record["machine"], record["networks"].values()
+    moved = sum(times["moved"] for rounds in networks for times in rounds)
     lines = [
         f"{record['examples']:,} examples of 784 values, batch {record['batch']}, relu, float32, Adam, on "
-        f"{host['threads']} threads of {host['cpu']} ({host['blas']}), {record['date']}; medians over "
-        f"{min(map(len, record['networks'].values()))} rounds (smallest-largest).",
+        f"{host['threads']} threads of {host['cpu']} ({host['blas']}), {record['date']}; calls of as many epochs as "
+        f"fill {record['epoch_seconds'] / 2:.1f} s, at least one; medians over {min(map(len, networks))} rounds "
+        f"(smallest-largest), {moved} of their readings while cores had moved.",
         "",
         "| network | an epoch of `fit` | its bare steps | ratio | aimed for |",
         "|---|---|---|---|---|",
