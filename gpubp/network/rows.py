@@ -6,7 +6,7 @@ import math
 
 from gpubp.backend import Backend
 
-_FEWEST = 256  # below it a product takes as long to copy its weights as to multiply
+_FEWEST = 512  # below it a product takes as long to copy its weights as to multiply
 
 
 def rows_in_cache(ops: Backend, bytes_per_row: int, least: int) -> int | None:

@@ -23,7 +23,7 @@ from gpubp.errors import DeviceMemoryError
 
 warnings.simplefilter("ignore")  # scikit-learn's on few iterations
 ROOM = 96 * 2**20  # bytes that the process may still take
-ROWS, WIDTH = 2000, 2**17  # of which the fewest that go through at a time, 256, have 128 MiB of activations
+ROWS, WIDTH = 2000, 2**17  # of which the fewest that go through at a time, 512, have 256 MiB of activations
 FEW = 50  # that fit
 
 rng = np.random.default_rng(0)

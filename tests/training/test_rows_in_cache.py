@@ -60,7 +60,6 @@ def data(n, labels=True):
     cache=st.integers(1, 2**40),
     per_row=st.integers(0, 2**24),
     weights=st.integers(0, 2**40),
-    fewest=st.just(4),
 )
 def test_rows_fill_the_cache_or_weigh_as_much_as_the_weights(cache, per_row, weights):
     ops = CpuBackend(plain=True)
