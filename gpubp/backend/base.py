@@ -41,6 +41,7 @@ class Backend(GroupedUpdates, ABC):
     name: str  # as get_backend takes it
     precision: str | None = None  # of the products; None: that of the arrays
     asynchronous = False  # whether launches return before they are done
+    saves_derivative = False  # whether, where f' needs z, `keep` saves f' itself for `delta`
     cache_bytes: int | None = None  # of a batch that stay in a cache between layers; None: it is taken whole
 
     @property

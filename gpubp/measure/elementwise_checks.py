@@ -39,8 +39,9 @@ def _step(subject: Subject) -> float:
 
 
 def _bias_activation(subject: Subject, g: Activation) -> Check | None:
-    """a = f(z + b), relative to a; in place and with z kept, with z and b of the storage and of the parameters."""
+    """a = f(z + b), relative to a; in place and with z or f' kept, z and b of the storage and of the parameters."""
     ops, step = subject.ops, _step(subject)
+    slope = ops.saves_derivative
 
     def error(shape: tuple[int, ...], rng: np.random.Generator) -> float:
         z, b, found = grid(rng, shape, step), grid(rng, shape[1:], step), 0.0
@@ -51,9 +52,9 @@ def _bias_activation(subject: Subject, g: Activation) -> Check | None:
                 a, kept = ops.bias_activation(device_z, device_b, g, keep=keep)
                 found = max(found, worst(subject.exact(a), want, np.maximum(np.abs(want), subject.least)))
                 if keep and g.d_f_of_output is None:
-                    found = max(
-                        found, worst(subject.exact(kept), z + b, np.maximum(np.abs(z + b), subject.least))
-                    )
+                    saved = on_each(g.d_f, z + b) if slope else z + b
+                    size = np.maximum(np.abs(saved), 1.0 if slope else subject.least)
+                    found = max(found, worst(subject.exact(kept), saved, size))
         return found
 
     def timed(shape: tuple[int, ...]) -> Timed:
@@ -69,13 +70,16 @@ def _delta(subject: Subject, g: Activation) -> Check | None:
     ops = subject.ops
     of_output = g.d_f_of_output is not None
     derivative = g.d_f_of_output if g.d_f_of_output is not None else g.d_f
+    given = ops.saves_derivative and not of_output
 
     def error(shape: tuple[int, ...], rng: np.random.Generator) -> float:
         z = grid(rng, shape, _step(subject))
-        saved, exact_saved = subject.stored(on_each(g.f, z) if of_output else z)
+        saved, exact_saved = subject.stored(
+            on_each(g.f, z) if of_output else on_each(g.d_f, z) if given else z
+        )
         upstream, exact_upstream = subject.stored(grid(rng, shape, 1 / 64, 1.0))
         db, _ = subject.real(np.full(shape[1:], np.nan))  # what stands in it must not be read
-        slope = on_each(derivative, exact_saved)
+        slope = exact_saved if given else on_each(derivative, exact_saved)
         want = exact_upstream * slope
         delta = ops.delta(upstream, saved, g, db)
         sizes = np.maximum(np.abs(exact_upstream) * np.maximum(np.abs(slope), 1.0), subject.least)

@@ -6,7 +6,7 @@ import math
 
 from gpubp.backend import Backend
 
-_FEWEST = 512  # below it a product takes as long to copy its weights as to multiply
+_FEWEST = 512  # with 256 a step of 54-256x4-7 with gelu takes 3 % more in float32, 2 % less in float64
 
 
 def rows_in_cache(ops: Backend, bytes_per_row: int, least: int) -> int | None:

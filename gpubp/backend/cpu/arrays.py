@@ -24,6 +24,7 @@ class CpuArrays(Backend):
     """The part of the contract that moves arrays."""
 
     name = "cpu"
+    saves_derivative = True
     cache_bytes = 4 * 2**20  # the same on every machine, as sums are taken in an order that follows from it
 
     def __init__(self) -> None:
