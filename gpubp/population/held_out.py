@@ -11,7 +11,6 @@ from gpubp.kernels.activations import activation
 from gpubp.kernels.losses import LOSS, LOSS_SUM, WEIGHT_SUM
 from gpubp.kernels.replay import STOPPED
 from gpubp.training import Trainer
-from gpubp.training.evaluation import rows_of_sum
 
 
 class HeldOut:
@@ -22,7 +21,7 @@ class HeldOut:
 
     def __init__(self, trainer: Trainer, x: Any, y: Any, w: Any) -> None:
         self.trainer, self._data = trainer, (x, y, w)
-        self._state, self._rows = State(trainer.net.backend, 0), rows_of_sum(trainer.net)
+        self._state, self._rows = State(trainer.net.backend, 0), trainer.net.rows_of_pass
         with trainer.net.backend.capture(self._state) as self.recording:
             self._once()
 

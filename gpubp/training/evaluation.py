@@ -21,8 +21,6 @@ from .reading import Reader, checked
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-_ROWS = 4096
-
 
 def evaluate(trainer: Trainer, x: Any, y: Any, sample_weight: Any) -> dict[str, float]:
     """`Trainer.evaluate`, whose docstring says what it does."""
@@ -56,11 +54,6 @@ def _of_reader(trainer: Trainer, data: Reader) -> dict[str, float]:
     return {"loss": total / weight, metric_name(loss): running.value()}
 
 
-def rows_of_sum(net: Network) -> int:
-    """Rows whose losses the kernel adds up at once: those of a pass going forward, at most 4096."""
-    return min(_ROWS, net.rows_of_pass)
-
-
 def evaluate_loss(net: Network, loss: Loss, outputs: Any, y: Any, w: Any) -> float:
     """The mean loss of output activations (batch, n_out) against checked targets.
 
@@ -68,7 +61,7 @@ def evaluate_loss(net: Network, loss: Loss, outputs: Any, y: Any, w: Any) -> flo
     """
     ops = net.backend
     y, w = ops.to_device(y), ops.to_device(w)
-    rows = rows_of_sum(net)
+    rows = net.rows_of_pass  # as many as the held-out data of a population take, to the same bits
     seen = _losses(net, loss, outputs, y, w, rows)
     if seen.counters[STOPPED]:  # a sum that is not finite is in no sum; of all rows it says which it is
         seen = _losses(net, loss, outputs, y, w, len(outputs))

@@ -13,9 +13,7 @@ from gpubp.network.rows import rows_in_cache
 
 from .room import bytes_per_example
 
-_TIMES_WEIGHTS = (
-    4  # bytes of a micro-batch at least, of those of the weights: each reads them and adds to their gradients
-)
+_TIMES_WEIGHTS = 4  # bytes of a micro-batch at least, of those of the weights, which each one reads again
 
 
 @dataclass(frozen=True)
