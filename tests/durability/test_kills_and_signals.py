@@ -86,7 +86,7 @@ def test_kill_9_leaves_a_whole_file_of_the_last_epoch_that_was_announced(tmp_pat
 def test_a_signal_ends_the_batch_and_the_run_goes_on_with_the_next(tmp_path, table, times, signum, code):
     count = times(4, 50)
     options = ("--hidden", "32", "--seed", 0, "--schedule", "constant", "--batch-size", 1)
-    found = signalled(tmp_path, table(6000), [f"{signum:d}"] * (count - 1) + [f"{signum:d}+", "9+"], options)
+    found = signalled(tmp_path, table(40000), [f"{signum:d}"] * (count - 1) + [f"{signum:d}+", "9+"], options)
     *found, _ = found
     assert [one["code"] for one in found] == [code] * count
     assert [one["unreadable"] for one in found if "unreadable" in one] == []
