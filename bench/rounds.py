@@ -14,6 +14,7 @@ from cells import Cell
 from contenders import Job
 from cores import Cores
 from process import Process
+from verdict import is_floor
 
 QUIET = 0.08  # of the CPU time may go to others while a contender is timed; beyond that it is timed again
 ATTEMPTS = 5
@@ -39,12 +40,15 @@ def offered(name: str, job: Job) -> bool:
 
 def job_of(name: str, job: Job) -> Job:
     """What the contender is asked for: a floor is the same for every activation."""
-    return dataclasses.replace(job, activation="relu") if getattr(contender(name), "FLOOR", False) else job
+    return dataclasses.replace(job, activation="relu") if is_floor(name) else job
 
 
 def groups(names: list[str], cells: list[Cell]) -> Iterator[tuple[str, list[Cell]]]:
-    """(contender, cells) for each process: one for each shape where preparing takes long."""
-    for name in names:
+    """(contender, cells) for each process: one for each shape where preparing takes long.
+
+    Floors come first. They are ready in seconds, and where time runs out, without them no share of the floor is known.
+    """
+    for name in sorted(names, key=lambda name: not is_floor(name)):
         slow = getattr(contender(name), "SLOW", False)
         own = [cell for cell in cells if offered(name, cell.job)]
         for shape in dict.fromkeys(cell.shape for cell in own) if slow else [None]:

@@ -26,6 +26,6 @@ def prefetch(typing_context, address):
 
 @register_jitable
 def call_in(address, size):
-    """Calls `size` bytes into the second level of the cache."""
-    for line in range(0, size, LINE):
-        prefetch(address + line)
+    """Calls the lines that hold `size` bytes from `address` on into the second level of the cache."""
+    for line in range(address - address % LINE, address + size, LINE):
+        prefetch(line)
