@@ -48,7 +48,12 @@ def test_floors_are_prepared_first_so_that_no_share_is_missing_where_time_runs_o
 
     cells = [Cell("8-16-4 b8", job())]
     names = ["engine", "products_floor", "sklearn", "update_floor"]
-    assert [name for name, _ in groups(names, cells)] == ["products_floor", "update_floor", "engine", "sklearn"]
+    assert [name for name, _ in groups(names, cells)] == [
+        "products_floor",
+        "update_floor",
+        "engine",
+        "sklearn",
+    ]
 
 
 def test_a_worker_prepares_and_times_and_says_what_fails():
