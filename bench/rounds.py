@@ -46,9 +46,9 @@ def job_of(name: str, job: Job) -> Job:
 def groups(names: list[str], cells: list[Cell]) -> Iterator[tuple[str, list[Cell]]]:
     """(contender, cells) for each process: one for each shape where preparing takes long.
 
-    Floors come first. They are ready in seconds, and where time runs out, without them no share of the floor is known.
+    Where time runs out the last are left out: gpubp and the floors, without which a ratio says little, come first.
     """
-    for name in sorted(names, key=lambda name: not is_floor(name)):
+    for name in sorted(names, key=lambda name: (name != "engine", not is_floor(name))):
         slow = getattr(contender(name), "SLOW", False)
         own = [cell for cell in cells if offered(name, cell.job)]
         for shape in dict.fromkeys(cell.shape for cell in own) if slow else [None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from verdict import Spread, is_floor, measured, ratios, summary
+from contenders import CONTENDERS
+from verdict import Spread, measured, ratios, summary
 
 TASKS = {
     "step": "One training step on a batch in memory",
@@ -25,8 +26,7 @@ def table(record: dict[str, Any]) -> list[str]:
 
 def rows(cells: list[dict[str, Any]]) -> list[str]:
     """Milliseconds of gpubp, every other's time relative to it, the best peer's, the share of the floor."""
-    names = list(dict.fromkeys(name for cell in cells for name in measured(cell) if name != "engine"))
-    names.sort(key=is_floor)  # floors stand last
+    names = sorted({name for cell in cells for name in measured(cell)} - {"engine"}, key=CONTENDERS.index)
     head = ("network, batch", "gpubp", *names, "best peer / gpubp", "floor / gpubp")
     return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *(_row(cell, names) for cell in cells)]
 

@@ -22,7 +22,7 @@ import population_table
 import sklearn_parity_table
 import startup_table
 from cells import ON_CPU, key, read
-from table import TASKS, left_out, milliseconds, rows, times
+from table import TASKS, left_out, milliseconds, rows
 from verdict import between, ratios, summary
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +54,8 @@ def compact(machine: str) -> list[str]:
     record, cells = compared(machine)
     if record is None:
         return NOTHING
-    lines = [where(record), ""]
+    shown = [cell for (_, _, *how), cell in cells.items() if how == ["relu", "float32"]]
+    lines = [where(record, shown), ""]
     for task, title in TASKS.items():
         own = [cells[name] for shape in ON_CPU if (name := (task, shape, "relu", "float32")) in cells]
         names = [name for name in PEERS if any(ratios(cell, name) for cell in own)]
@@ -77,7 +78,7 @@ def of_task(task: str, machine: str) -> Callable[[], list[str]]:
         record, cells = compared(machine)
         if record is None:
             return NOTHING
-        found = [where(record), ""]
+        found = [where(record, [cell for name, cell in cells.items() if name[0] == task]), ""]
         for precision in PRECISIONS:
             for activation in ACTIVATIONS:
                 own = [cells[n] for shape in ON_CPU if (n := (task, shape, activation, precision)) in cells]
@@ -97,7 +98,7 @@ def goals(machine: str) -> list[str]:
     missed = [(name, why) for name, why in missed if why]
     lines = [f"{len(cells)} cells, {len(missed)} short of what is aimed for.", ""]
     lines += [f"- {', '.join(name)}: {'; '.join(why)}" for name, why in missed]
-    lines += ["", "| gpubp against itself | time | aimed for |", "|---|---|---|"]
+    lines += ["", "| gpubp against itself | ratio of medians | aimed for |", "|---|---|---|"]
     for precision in PRECISIONS:
         for activation in ACTIVATIONS[1:]:
             pair = [cells.get(("step", FLOOR_SHAPE, f, precision)) for f in (activation, "relu")]
@@ -112,29 +113,29 @@ def goals(machine: str) -> list[str]:
 
 def _own(name: str, cell: Any, other: Any, scale: float, most: float) -> list[str]:
     found = between(cell, other, scale) if cell and other else None
-    mark = " **short**" if found and found[0] > most else ""
-    return [f"| {name} | {times(found)} | at most {most:g}x{mark} |"] if found else []
+    mark = " **short**" if found and found > most else ""
+    return [f"| {name} | {found:.2f}x | at most {most:g}x{mark} |"] if found else []
 
 
 def _short(found: Any) -> str:
     return f"{found[0]:.2f}x" if found and found[0] < 10 else f"{found[0]:.0f}x" if found else "-"
 
 
-def where(record: dict[str, Any]) -> str:
-    """The machine, in a sentence."""
+def where(record: dict[str, Any], cells: list[dict[str, Any]]) -> str:
+    """The machine, in a sentence, and how these cells of its record were measured."""
     host = record["machine"]
     packages = {"torch": "PyTorch", "jax": "JAX", "scikit-learn": "scikit-learn", "numpy": "NumPy"}
     versions = [
         f"{label} {host['versions'][name]}" for name, label in packages.items() if name in host["versions"]
     ]
-    counts = sorted({len(cell["rounds"]) for cell in record["cells"]})
+    counts = sorted({len(cell["rounds"]) for cell in cells})
     rounds = f"{counts[0]} to {counts[-1]} rounds" if len(counts) > 1 else f"{counts[0]} rounds"
-    known = [cell["others"] for cell in record["cells"] if "others" in cell]
+    known = [cell["others"] for cell in cells if "others" in cell]
     others = f" Others used at most {100 * max(known):.0f} % of the CPU time." if known else ""
-    watched = [cell for cell in record["cells"] if "moved" in cell]
+    watched = [cell for cell in cells if "moved" in cell]
     if watched:
         moved = sum(cell["moved"] for cell in watched)
-        all_of_them = len(record["cells"])
+        all_of_them = len(cells)
         others += (
             f" {len(watched)} of {all_of_them} cells with an eye on the cores; {moved} times they had moved."
         )

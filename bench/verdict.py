@@ -98,17 +98,24 @@ def short(cell: dict[str, Any], found: dict[str, Any]) -> list[str]:
         return ["no peer was measured"]
     lines = []
     if found["ratio"] < found["target"]:
-        lines.append(f"{found['ratio']:.2f}x of {found['best_peer']}, aimed for {found['target']:.2f}x")
+        ratio, aim = apart(found["ratio"], found["target"])
+        lines.append(f"{ratio}x of {found['best_peer']}, aimed for {aim}x")
     if cell.get("task", "step") == "step" and cell["shape"] in LARGE:
         share = found["floor_share"]
         if share is None:
             lines.append("the floor was not measured")
         elif share < NEAR_FLOOR:
-            lines.append(f"{share:.2f} of the floor, aimed for {NEAR_FLOOR}")
+            lines.append("{} of the floor, aimed for {}".format(*apart(share, NEAR_FLOOR)))
     return lines
 
 
-def between(cell: dict[str, Any], other: dict[str, Any], scale: float = 1.0) -> Spread | None:
-    """gpubp's time in one cell / `scale` times that in another, which was measured in the same rounds."""
-    pairs = zip(cell["rounds"], other["rounds"], strict=False)
-    return spread([a["engine"] / b["engine"] / scale for a, b in pairs if "engine" in a and "engine" in b])
+def apart(value: float, aim: float) -> tuple[str, str]:
+    """Both with two decimals, or with three or four where they would look the same."""
+    digits = next((n for n in (2, 3) if f"{value:.{n}f}" != f"{aim:.{n}f}"), 4)
+    return f"{value:.{digits}f}", f"{aim:.{digits}f}"
+
+
+def between(cell: dict[str, Any], other: dict[str, Any], scale: float = 1.0) -> float | None:
+    """gpubp's time in one cell / `scale` times that in another, of medians: they may be of different sittings."""
+    own, others = ([times["engine"] for times in one["rounds"] if "engine" in times] for one in (cell, other))
+    return statistics.median(own) / statistics.median(others) / scale if own and others else None

@@ -25,7 +25,13 @@ def prefetch(typing_context, address):
 
 
 @register_jitable
+def lines_of(address, size):
+    """The addresses of the lines that hold `size` bytes from `address` on, which need not begin a line."""
+    return range(address - address % LINE, address + size, LINE)
+
+
+@register_jitable
 def call_in(address, size):
     """Calls the lines that hold `size` bytes from `address` on into the second level of the cache."""
-    for line in range(address - address % LINE, address + size, LINE):
+    for line in lines_of(address, size):
         prefetch(line)

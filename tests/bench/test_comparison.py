@@ -42,18 +42,12 @@ def job(**changes):
     return Job(**{**values, **changes})
 
 
-def test_floors_are_prepared_first_so_that_no_share_is_missing_where_time_runs_out():
+def test_gpubp_and_the_floors_are_prepared_first_so_that_they_are_there_where_time_runs_out():
     from cells import Cell
     from rounds import groups
 
-    cells = [Cell("8-16-4 b8", job())]
-    names = ["engine", "products_floor", "sklearn", "update_floor"]
-    assert [name for name, _ in groups(names, cells)] == [
-        "products_floor",
-        "update_floor",
-        "engine",
-        "sklearn",
-    ]
+    names, cells = ["sklearn", "engine", "update_floor"], [Cell("8-16-4 b8", job())]
+    assert [name for name, _ in groups(names, cells)] == ["engine", "update_floor", "sklearn"]
 
 
 def test_a_worker_prepares_and_times_and_says_what_fails():

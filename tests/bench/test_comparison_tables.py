@@ -102,11 +102,20 @@ def test_what_is_not_known_is_short_too():
     assert summary({**large, "task": "epoch"})["short"] == []
 
 
-def test_gpubp_is_compared_with_itself_round_by_round():
+def test_gpubp_is_compared_with_itself_by_medians_as_sittings_may_differ():
     from verdict import between
 
     epoch, step = cell([{"engine": 22.0}, {"engine": 30.0}]), cell([{"engine": 2.0}, {"engine": 3.0}, {}])
-    assert between(epoch, step, 10) == pytest.approx((1.05, 1.0, 1.1))
+    assert between(epoch, step, 10) == pytest.approx(1.04)
+    assert between(epoch, cell([{}])) is None
+
+
+def test_what_is_short_by_a_hair_is_told_from_what_is_aimed_for():
+    from verdict import apart
+
+    assert apart(0.97, 1.05) == ("0.97", "1.05")
+    assert apart(0.9998, 1.0) == ("0.9998", "1.0000")
+    assert apart(0.9177, 0.92) == ("0.918", "0.920")
 
 
 def test_losses_that_differ_are_other_work():

@@ -63,3 +63,14 @@ def test_a_stopped_run_stays_where_it_stopped():
     counters, lr = advance([64, 2, GRADIENT_NOT_FINITE], [0.1, 0.2, 0.3, 0.4], 32, 0)
     assert (counters[CURSOR], counters[STEP], counters[STOPPED]) == (64, 2, GRADIENT_NOT_FINITE)
     assert lr == 0.5
+
+
+def test_every_line_that_a_row_lies_on_is_called_into_the_cache():
+    from gpubp.kernels.prefetch import lines_of
+
+    assert list(lines_of(128, 64)) == [128]
+    assert list(lines_of(144, 64)) == [
+        128,
+        192,
+    ]  # a row of 64 bytes that begins 16 bytes behind a line's beginning
+    assert list(lines_of(144, 48)) == [128]
