@@ -52,9 +52,9 @@ def compared(name: str) -> tuple[dict[str, Any] | None, Cells]:
 def compact(machine: str) -> list[str]:
     """float32 and relu: every task against every peer."""
     record, cells = compared(machine)
-    if record is None:
-        return NOTHING
     shown = [cell for (_, _, *how), cell in cells.items() if how == ["relu", "float32"]]
+    if record is None or not shown:
+        return NOTHING
     lines = [where(record, shown), ""]
     for task, title in TASKS.items():
         own = [cells[name] for shape in ON_CPU if (name := (task, shape, "relu", "float32")) in cells]
@@ -76,15 +76,16 @@ def of_task(task: str, machine: str) -> Callable[[], list[str]]:
 
     def lines() -> list[str]:
         record, cells = compared(machine)
-        if record is None:
+        shown = [cell for name, cell in cells.items() if name[0] == task]
+        if record is None or not shown:
             return NOTHING
-        found = [where(record, [cell for name, cell in cells.items() if name[0] == task]), ""]
+        found = [where(record, shown), ""]
         for precision in PRECISIONS:
             for activation in ACTIVATIONS:
                 own = [cells[n] for shape in ON_CPU if (n := (task, shape, activation, precision)) in cells]
                 if own:
                     found += [f"**{activation}, {precision}**", "", *rows(own), ""]
-        return [*found, *left_out([cell for name, cell in cells.items() if name[0] == task])][:-1]
+        return [*found, *left_out(shown)][:-1]
 
     return lines
 
