@@ -30,7 +30,7 @@ NETWORKS = {"784-128-10": (784, 128, 10), "784-512x2-10": (784, 512, 512, 10)}
 STEP_SECONDS, EPOCH_SECONDS = (
     0.3,
     1.0,
-)  # that a round takes for each: two calls of `fit`, of several epochs if short
+)  # of a round, the latter two calls of `fit`, of several epochs if short
 
 
 def measure(layers: tuple[int, ...], rounds: int, cores: Cores | None) -> list[dict[str, float]]:

@@ -23,7 +23,7 @@ import sklearn_parity_table
 import startup_table
 from cells import ON_CPU, key, read
 from table import TASKS, left_out, milliseconds, rows
-from verdict import between, ratios, summary
+from verdict import apart, between, ratios, summary
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -115,7 +115,7 @@ def goals(machine: str) -> list[str]:
 def _own(name: str, cell: Any, other: Any, scale: float, most: float) -> list[str]:
     found = between(cell, other, scale) if cell and other else None
     mark = " **short**" if found and found > most else ""
-    return [f"| {name} | {found:.2f}x | at most {most:g}x{mark} |"] if found else []
+    return [f"| {name} | {apart(found, most)[0]}x | at most {most:g}x{mark} |"] if found else []
 
 
 def _short(found: Any) -> str:

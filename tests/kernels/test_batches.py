@@ -72,5 +72,5 @@ def test_every_line_that_a_row_lies_on_is_called_into_the_cache():
     assert list(lines_of(144, 64)) == [
         128,
         192,
-    ]  # a row of 64 bytes that begins 16 bytes behind a line's beginning
+    ]  # as long as a line, but begins 16 bytes behind one's beginning
     assert list(lines_of(144, 48)) == [128]
