@@ -1,11 +1,14 @@
 """Around the layers: examples gathered into the step's buffers, targets smoothed, counters moved on, inputs checked."""
 
-from numba import float64, int64
+from numba import carray, float64, int64
+from numba.extending import register_jitable
 
+from .atomics import load
+from .panels import panel_columns
 from .prefetch import call_in
 from .replay import CURSOR, INPUT_NOT_FINITE, STEP, STOPPED
-from .rows import matrix, read_row, vector
-from .team import barrier, granule, share_rows
+from .rows import matrix, pointer, read_row, vector
+from .team import SIZE, barrier, granule, share_rows
 
 AHEAD = 16 * 1024  # bytes of a batch that is fetched a step ahead: a larger one would push out the weights
 WIDE = 8 * 1024  # bytes of a row that is fetched two rows ahead: a longer one the core fetches by itself
@@ -14,29 +17,43 @@ WIDE = 8 * 1024  # bytes of a row that is fetched two rows ahead: a longer one t
 def gather(real):
     """out[i] = source[order[cursor + i]]: the rows of the next batch.
 
-    Operands: source (examples, n), order (examples,) int64, out (batch, n) written, counters. The rows lie anywhere, so
-    those to come are called into the cache: of a small batch, whose step takes not much longer than to wait for them,
-    the rows of the batch behind it; of a larger one, where they are not too wide, the row after the next.
+    Operands: source (examples, n), order (examples,) int64, out (batch, n) written, counters, then the panels in which
+    out lies (panels.py) in the place of a fifth: members share out its rows, or take a panel each.
+
+    The rows lie anywhere, so those to come are called into the cache: of a small batch, whose step takes not much
+    longer than to wait for them, the rows of the batch behind it; of a larger one, where they are not too wide, the row
+    after the next.
     """
     size = real.bitwidth // 8
 
     def kernel(address, me, team):
         row = read_row(address)
-        source, order = matrix(row, 0, real), vector(row, 1, int64)
-        out, counters = matrix(row, 2, real), vector(row, 3, int64)
-        first, width = counters[CURSOR], size * out.shape[1]
-        start, stop = share_rows(out.shape[0], me, team)
-        small = out.shape[0] * width <= AHEAD
+        order, counters = vector(row, 1, int64), vector(row, 3, int64)
+        m, n, panels, first = row[8], row[9], row[13], counters[CURSOR]
+        if panels > 1:
+            for panel in range(me, panels, load(team + 8 * SIZE)):
+                left, right = panel_columns(n, panel, panels)
+                copy(row, order, first, 0, m, left, right - left)
+        else:
+            start, stop = share_rows(m, me, team)
+            copy(row, order, first, start, stop, 0, n)
+
+    @register_jitable
+    def copy(row, order, first, start, stop, left, span):
+        """Rows from start to stop, `span` columns of them from `left` on, which are all, or a panel."""
+        rows, width, stride = row[8], size * span, size * row[9]
+        source, small = row[1] + size * left, size * rows * row[9] <= AHEAD
+        out = carray(pointer(row[7] + size * rows * left, real), (rows, span))
         for i in range(start, stop):
-            if not small and width <= WIDE and i + 2 < stop:
-                call_in(row[1] + width * order[first + i + 2], width)
-            example = order[first + i]
-            for j in range(out.shape[1]):
-                out[i, j] = source[example, j]
-        following = first + out.shape[0]
+            if not small and stride <= WIDE and i + 2 < stop:
+                call_in(source + stride * order[first + i + 2], width)
+            example = carray(pointer(source + stride * order[first + i], real), (span,))
+            for j in range(span):
+                out[i, j] = example[j]
+        following = first + rows
         if small:
             for i in range(start, min(stop, order.shape[0] - following)):
-                call_in(row[1] + width * order[following + i], width)
+                call_in(source + stride * order[following + i], width)
 
     return kernel
 

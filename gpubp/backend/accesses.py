@@ -19,8 +19,9 @@ Array = npt.NDArray[Any]
 class Access:
     """The bytes from `start` to `stop`, read or written.
 
-    `owner` says which member touches which of them: ("rows", n) each its share of n rows, ("first",) the first member
-    alone, None any of them. `late` is what lies behind the barrier that a kernel has inside.
+    `owner` says which member touches which of them: ("rows", n) each its share of n rows, ("columns", m, n) of a
+    matrix's columns, ("first",) the first member alone, None any of them. `late` is what lies behind the barrier that a
+    kernel has inside.
     """
 
     start: int
@@ -39,6 +40,11 @@ class Access:
 def by_rows(array: Array, *, written: bool = False, late: bool = False) -> Access:
     """Each member touches its share of the rows."""
     return _access(array, written, ("rows", len(array)), late)
+
+
+def by_columns(matrix: Array, *, written: bool = False) -> Access:
+    """Each member touches its share of the columns."""
+    return _access(matrix, written, ("columns", *matrix.shape), False)
 
 
 def by_all(array: Array, *, written: bool = False, late: bool = False) -> Access:

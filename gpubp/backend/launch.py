@@ -28,7 +28,8 @@ class Launch:
 
     `row` is what the compiled loop reads, with the address of `kernel`, which it keeps alive; `plain` makes the same
     launch from Python without the row. `read` and `written` count bytes, `flops` floating-point operations; `accesses`
-    say which member of a team touches what.
+    say which member of a team touches what. `columns` is a matrix whose columns members share out, or can, and the
+    place in the row for the panels that it lies in.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Launch:
     flops: int
     plain: Callable[[], object] | None = None
     accesses: tuple[Access, ...] = ()
+    columns: tuple[Operand, int] | None = None
 
     def run(self, size: int) -> None:
         """Launches from Python, at once, with a team of `size`."""
@@ -53,6 +55,11 @@ class Launch:
     def work(self) -> float:
         """Seconds that it takes one thread, as a rough guess."""
         return _PRICE + self.flops / _RATE + (self.read + self.written) / _BANDWIDTH
+
+
+def place_of(operands: int, integer: int = 0) -> int:
+    """Where in a row an integer stands, behind so many operands."""
+    return 1 + 3 * operands + integer
 
 
 def make_row(

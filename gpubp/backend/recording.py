@@ -16,6 +16,7 @@ from gpubp.kernels.rows import BARRIER
 from .accesses import barriers
 from .launch import Launch
 from .pace import Pace
+from .panels import lay_in_panels
 from .state import State
 from .team import walk
 from .terms import LaunchCost
@@ -48,8 +49,9 @@ class CpuRecording:
 
     def _finish(self) -> None:
         """Makes the table that compiled code walks."""
+        accesses = lay_in_panels(self.launches, self.team)
         self._table = np.array([launch.row for launch in self.launches], np.int64)
-        self._table[:, BARRIER] = barriers(launch.accesses for launch in self.launches)
+        self._table[:, BARRIER] = barriers(accesses)
         self._addresses = (self._table.ctypes.data, self._counters.ctypes.data)
         work = sum(launch.work for launch in self.launches)
         self._pace = Pace(self.team, work) if self.team > 1 and work >= SHARED_FROM else None

@@ -90,7 +90,7 @@ def _in_micro_batches(trainer: Trainer, step: Step) -> str | None:
     ops, state = trainer.net.backend, State(trainer.net.backend, 0)
     ops.write(state.counters[: STEP + 1], ops.to_host(trainer.state.counters)[: STEP + 1])  # and CURSOR
     for micro in step.micro:
-        if len(step.micro) > 1:  # else its rows are there still
+        if step.source is not None or len(step.micro) > 1:  # else its rows are there, as they were filled in
             step.load(micro, state)
         where = first_not_finite(trainer, micro.x, micro.targets, micro.w, micro.first)
         if where is not None:

@@ -59,6 +59,7 @@ class CpuLaunches(CpuArrays):
         written: Sequence[Array] = (),
         flops: int = 0,
         accesses: Sequence[Access] = (),
+        columns: tuple[Array, int] | None = None,
     ) -> None:
         """Compiles the kernel where it is new, makes the launch, and records it inside `capture`."""
         kernel = cpu_kernel(factory, dtype, *scalars)
@@ -73,6 +74,7 @@ class CpuLaunches(CpuArrays):
                 sum(operand.nbytes for operand in written),
                 flops,
                 accesses=tuple(accesses),
+                columns=columns,
             )
         )
 

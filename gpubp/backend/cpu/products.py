@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from gpubp.backend import flops
-from gpubp.backend.accesses import Access, by_all, by_first, by_rows
+from gpubp.backend.accesses import Access, by_all, by_columns, by_first, by_rows
 from gpubp.backend.base import Array
 from gpubp.backend.blas import GemmPointers
-from gpubp.backend.launch import Launch, make_row
+from gpubp.backend.launch import Launch, make_row, place_of
 from gpubp.backend.pieces import is_small, keeps_rows, product_pieces, term_pieces
 from gpubp.kernels import products, small_products
 from gpubp.kernels.compile import cpu_kernel
@@ -19,7 +19,9 @@ from gpubp.kernels.small_products import scratch_size
 
 from .launches import CpuLaunches
 
-Call = tuple[Any, Any, tuple[Array, ...], tuple[Access, ...]]  # of a launch: row, kernel, operands, accesses
+Columns = tuple[Array, int] | None
+# Of a launch: row, kernel, operands, accesses, columns.
+Call = tuple[Any, Any, tuple[Array, ...], tuple[Access, ...], Columns]
 
 
 class CpuProducts(CpuLaunches):
@@ -44,8 +46,8 @@ class CpuProducts(CpuLaunches):
             found = self._by_terms(self._gemm, stored_a, stored_b, c, pieces)
         else:
             found = self._by_sides(self._gemm, (stored_a, transpose_a), (stored_b, transpose_b), c, small)
-        row, kernel, operands, accesses = found
-        self._submit(Launch(name, scope, row, kernel, operands, *cost, accesses=accesses))
+        row, kernel, operands, accesses, columns = found
+        self._submit(Launch(name, scope, row, kernel, operands, *cost, accesses=accesses, columns=columns))
         return c
 
     def _by_terms(self, blas: GemmPointers, a: Array, b: Array, c: Array, pieces: int) -> Call:
@@ -53,14 +55,15 @@ class CpuProducts(CpuLaunches):
         kernel = cpu_kernel(products.gemm_by_terms, a.dtype, blas.integer_bits)
         operands = (a, b, c, self.empty((pieces - 1, c.size), a.dtype))
         accesses = (
-            by_all(a),
+            by_columns(a),
             by_all(b),
             by_first(c, written=True),
             by_all(operands[3], written=True),
             by_all(operands[3], late=True),
             by_rows(c, written=True, late=True),
         )
-        return make_row(operands, (_address(blas, a), pieces), kernel.address), kernel, operands, accesses
+        row = make_row(operands, (_address(blas, a), pieces, 0), kernel.address)
+        return row, kernel, operands, accesses, (a, place_of(4, 2))
 
     def _by_sides(
         self, blas: GemmPointers, of_a: tuple[Array, bool], of_b: tuple[Array, bool], c: Array, small: bool
@@ -77,12 +80,15 @@ class CpuProducts(CpuLaunches):
             operands, address = (*operands, scratch), scratch.ctypes.data
         else:
             kernel, address = cpu_kernel(products.gemm, a.dtype, blas.integer_bits), _address(blas, a)
-        row = make_row(operands[:3], (address, transpose_a, transpose_b, down, across), kernel.address)
+        row = make_row(operands[:3], (address, transpose_a, transpose_b, down, across, 0), kernel.address)
+        columns: Columns = None
         if down == team and across == 1:
-            who_a, who_c = by_all if transpose_a else by_rows, by_rows
+            who_a, who_c = by_columns if transpose_a else by_rows, by_rows
+            if transpose_a and not small:
+                columns = (a, place_of(3, 5))
         else:
             who_a = who_c = by_all if down * across > 1 else by_first
-        return row, kernel, operands, (who_a(a), by_all(b), who_c(c, written=True))
+        return row, kernel, operands, (who_a(a), by_all(b), who_c(c, written=True)), columns
 
 
 def _address(blas: GemmPointers, array: Array) -> int:

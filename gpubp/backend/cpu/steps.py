@@ -9,6 +9,7 @@ import numpy as np
 from gpubp.backend import flops
 from gpubp.backend.accesses import by_all, by_first, by_rows
 from gpubp.backend.base import Array, State
+from gpubp.backend.launch import place_of
 from gpubp.backend.terms import clipped_by
 from gpubp.kernels import accumulate, averages, batches, clipping, constraints, optimizers, penalties
 from gpubp.kernels.optimizers import Rule
@@ -170,9 +171,11 @@ class CpuSteps(CpuLaunches):
             out.dtype,
             (source, order, out, state.counters),
             (),
+            integers=(0,),
             read=(out, order[: out.shape[0]]),
             written=(out,),
             accesses=(by_all(source), by_all(order), by_all(state.counters), by_rows(out, written=True)),
+            columns=(out, place_of(4)) if out.ndim == 2 else None,
         )
 
     def smooth(self, y: Array, out: Array, rates: Array) -> None:
