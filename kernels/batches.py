@@ -28,34 +28,36 @@ def gather(real):
 
     def kernel(address, me, team):
         row = read_row(address)
-        order, counters = vector(row, 1, int64), vector(row, 3, int64)
-        m, n, panels, first = row[8], row[9], row[13], counters[CURSOR]
+        m, n, panels = row[8], row[9], row[13]
         if panels > 1:
             for panel in range(me, panels, load(team + 8 * SIZE)):
                 left, right = panel_columns(n, panel, panels)
-                copy(row, order, first, 0, m, left, right - left)
+                _gather(row, real, size, 0, m, left, right)
         else:
             start, stop = share_rows(m, me, team)
-            copy(row, order, first, start, stop, 0, n)
-
-    @register_jitable
-    def copy(row, order, first, start, stop, left, span):
-        """Rows from start to stop, `span` columns of them from `left` on, which are all, or a panel."""
-        rows, width, stride = row[8], size * span, size * row[9]
-        source, small = row[1] + size * left, size * rows * row[9] <= AHEAD
-        out = carray(pointer(row[7] + size * rows * left, real), (rows, span))
-        for i in range(start, stop):
-            if not small and stride <= WIDE and i + 2 < stop:
-                call_in(source + stride * order[first + i + 2], width)
-            example = carray(pointer(source + stride * order[first + i], real), (span,))
-            for j in range(span):
-                out[i, j] = example[j]
-        following = first + rows
-        if small:
-            for i in range(start, min(stop, order.shape[0] - following)):
-                call_in(source + stride * order[following + i], width)
+            _gather(row, real, size, start, stop, 0, n)
 
     return kernel
+
+
+@register_jitable
+def _gather(row, real, size, start, stop, left, right):
+    """Gathers rows from start to stop, of them the columns from left to right: all, or a panel."""
+    order, counters = vector(row, 1, int64), vector(row, 3, int64)
+    rows, first, span = row[8], counters[CURSOR], right - left
+    width, stride = size * span, size * row[9]
+    source, small = row[1] + size * left, rows * stride <= AHEAD
+    out = carray(pointer(row[7] + size * rows * left, real), (rows, span))
+    for i in range(start, stop):
+        if not small and stride <= WIDE and i + 2 < stop:
+            call_in(source + stride * order[first + i + 2], width)
+        example = carray(pointer(source + stride * order[first + i], real), (span,))
+        for j in range(span):
+            out[i, j] = example[j]
+    following = first + rows
+    if small:
+        for i in range(start, min(stop, order.shape[0] - following)):
+            call_in(source + stride * order[following + i], width)
 
 
 def smooth(real, labels):
