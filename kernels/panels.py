@@ -9,7 +9,8 @@ dearest. In panels each member's columns are a matrix of its own, panel behind p
                                                  b b b
                                                  b b b
 
-A row of a launch says in how many panels an operand lies; 0 and 1 stand for row-major.
+A row of a launch says in how many panels an operand lies; 0 and 1 stand for row-major. (The panels of small products
+are something else, copies of a few columns.)
 """
 
 from numba.extending import register_jitable

@@ -58,10 +58,9 @@ def gemm_by_terms(real, bits):
     """C (m, n) = A (m, k) B (k, n) over C-contiguous matrices, k > 0, as the sum of products over pieces of the terms.
 
     Operands: A, B, C, planes (pieces - 1, m n) scratch, then (address of cblas_?gemm, pieces, panels in which A lies:
-    none, or as many as pieces) in the place of a fifth.
-    Each piece takes its columns of A and its rows of B: those that the same member updates and, going back, multiplies
-    by, so that weights need not travel from core to core. The first piece is written to C, the others to planes; then
-    each member adds them up in order over its rows.
+    none, or as many as pieces) in the place of a fifth. Each piece takes its columns of A and its rows of B: those that
+    the same member updates, so that weights need not travel from core to core. The first piece is written to C, the
+    others to planes; then each member adds them up in order over its rows.
     """
     size = real.bitwidth // 8
 

@@ -399,7 +399,10 @@ class Backend(GroupedUpdates, ABC):
 
     @abstractmethod
     def gather(self, source: Array, order: Array, out: Array, state: State) -> None:
-        """out[i] = source[order[cursor + i]] for the cursor in state.counters; rows or single entries."""
+        """out[i] = source[order[cursor + i]] for the cursor in state.counters; rows or single entries.
+
+        What a replay leaves in a matrix that only products read is for nobody else: a CPU may lay it out otherwise.
+        """
 
     @abstractmethod
     def smooth(self, y: Array, out: Array, rates: Array) -> None:

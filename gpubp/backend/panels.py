@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .accesses import Access, by_columns
 from .launch import Launch
@@ -11,47 +12,60 @@ from .launch import Launch
 def lay_in_panels(launches: Sequence[Launch], team: int) -> list[tuple[Access, ...]]:
     """Has matrices lie in a panel for each of `team` members where they can; what each launch accesses then.
 
-    They can where all launches that touch them share out their columns, and the first of these writes them. Between
-    replays such a matrix is for nobody else to read.
+    They can where all launches that touch them share out their columns: the first one writes them, and others read them
+    as they were last written. The rows of the launches are told in place. Between replays such a matrix is for nobody
+    else to read.
     """
     accesses = [launch.accesses for launch in launches]
     columns = {
         k: by_columns(launch.columns[0]) for k, launch in enumerate(launches) if launch.columns is not None
     }
-    _tell(launches, columns, 0)
-    seen: set[int] = set()
-    for k, matrix in columns.items() if team > 1 else ():
-        if matrix.start in seen or not any(
-            access.written and _same(access, matrix) for access in accesses[k]
-        ):
+    _tell(launches, list(columns), 0)
+    for first, own in columns.items() if team > 1 else ():
+        if not _writes(accesses[first], own):
             continue
-        seen.add(matrix.start)
-        users = [j for j, touched in enumerate(accesses) if any(_meet(access, matrix) for access in touched)]
-        if users[0] == k and all(j in columns and _alone(columns[j], matrix, accesses[j]) for j in users):
+        place = replace(own, stop=max(other.stop for other in columns.values() if other.start == own.start))
+        users = [k for k, touched in enumerate(accesses) if any(_meet(access, place) for access in touched)]
+        if users[0] == first and _by_columns_alone(users, place, columns, accesses):
             _tell(launches, users, team)
-            for j in users:
-                accesses[j] = tuple(_by_columns(access, columns[j]) for access in accesses[j])
+            for k in users:
+                accesses[k] = tuple(_owned(access, columns[k]) for access in accesses[k])
     return accesses
 
 
-def _tell(launches: Sequence[Launch], which: Sequence[int] | dict[int, Access], panels: int) -> None:
+def _by_columns_alone(
+    users: Sequence[int], place: Access, columns: dict[int, Access], accesses: Sequence[Sequence[Access]]
+) -> bool:
+    """Whether each launch touches of that memory its own matrix alone, which is the one that was written there last."""
+    written, read = None, False
+    for k in users:
+        touched = [access for access in accesses[k] if _meet(access, place)]
+        if k not in columns or columns[k].start != place.start or len(touched) != 1:
+            return False
+        if not _same(touched[0], columns[k]):
+            return False
+        if touched[0].written:
+            written = columns[k].owner
+        elif columns[k].owner != written:
+            return False
+        read = read or not touched[0].written
+    return read
+
+
+def _tell(launches: Sequence[Launch], which: Sequence[int], panels: int) -> None:
     for k in which:
         found = launches[k].columns
         assert found is not None
         launches[k].row[found[1]] = panels
 
 
-def _alone(own: Access, matrix: Access, accesses: Sequence[Access]) -> bool:
-    """Whether a launch touches nothing of that matrix but `own`, whose columns it shares out, from the same byte on."""
-    return own.start == matrix.start and all(
-        _same(access, own) or not _meet(access, matrix) for access in accesses
-    )
+def _writes(accesses: Sequence[Access], own: Access) -> bool:
+    return any(access.written and _same(access, own) for access in accesses)
 
 
-def _by_columns(access: Access, own: Access) -> Access:
-    return (
-        Access(own.start, own.stop, access.written, own.owner, access.late) if _same(access, own) else access
-    )
+def _owned(access: Access, own: Access) -> Access:
+    """The access, by columns where it is the matrix whose columns the launch shares out."""
+    return replace(access, owner=own.owner) if _same(access, own) else access
 
 
 def _same(a: Access, b: Access) -> bool:

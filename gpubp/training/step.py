@@ -60,7 +60,8 @@ class Step:
     def _allocate(self, labels: bool) -> None:
         net, ops = self.trainer.net, self.trainer.net.backend
         sizes = sizes_of(self.batch, self._asked.parts(self.batch))
-        # What a caller fills is the whole batch; micro-batches of a source go through the same rows.
+        # What a caller fills is the whole batch; micro-batches of a source go through the same rows, of which a replay
+        # leaves nothing to be read (`gather`).
         rows = self.batch if self.source is None else sizes[0]
         self.x = ops.empty((rows, net.n_in), ops.storage(net.dtype))
         self.y = ops.empty((rows,), np.int64) if labels else ops.empty((rows, net.n_out), net.dtype)

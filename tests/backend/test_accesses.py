@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import gpubp
 from gpubp.backend import threads
-from gpubp.backend.accesses import Access, barriers, by_all, by_first, by_rows
+from gpubp.backend.accesses import Access, barriers, by_all, by_columns, by_first, by_rows
 from gpubp.backend.blas import GemmPointers
 from gpubp.backend.cpu import CpuBackend, steps
 from gpubp.kernels.optimizers import BLOCK
@@ -39,6 +39,12 @@ def waits(*launches):
         (by_rows(A, written=True), by_rows(A.reshape(64, 4)), True),  # of other numbers of rows others are one's own
         (by_rows(A, written=True), by_rows(A[:16]), True),
         (by_rows(A), by_rows(A[:16]), False),
+        (by_columns(A, written=True), by_columns(A), False),
+        (by_columns(A, written=True), by_columns(A[:16]), True),  # in panels others lie there
+        (by_columns(A, written=True), by_columns(A.reshape(64, 4)), True),
+        (by_columns(A, written=True), by_rows(A), True),
+        (by_columns(A, written=True), by_all(A), True),
+        (by_columns(A), by_columns(A[:16]), False),
         (by_first(A, written=True), by_first(A), False),
         (by_first(A, written=True), by_all(A), True),
         (by_first(A, written=True), by_rows(A), True),
@@ -81,7 +87,7 @@ def test_what_lies_behind_an_inner_barrier():
 # Brute force: members at a member's own pace through the stages (early, late) of launches, barriers between.
 
 regions = st.sampled_from([(0, 8), (8, 16), (4, 12), (0, 16)])
-owners = st.sampled_from([None, ("rows", 3), ("rows", 4), ("first",)])
+owners = st.sampled_from([None, ("rows", 3), ("rows", 4), ("columns", 3, 4), ("first",)])
 
 
 @st.composite
