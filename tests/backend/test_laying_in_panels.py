@@ -148,21 +148,26 @@ def test_a_launch_that_reads_rows_after_all_brings_them_back():
     assert set(panels_of(step).values()) == {0}
 
 
+GATED = [layers.GatedDense(784, 32, "silu"), layers.Dense(32, 10, "identity")]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("members", [1, 2])
-@pytest.mark.parametrize(("widths", "batch", "accumulate"), [((784, 64, 10), 32, 1), ((1500, 40, 10), 33, 2)])
-def test_training_is_that_of_rows_bit_for_bit(monkeypatch, widths, batch, accumulate, members, dtype):
+@pytest.mark.parametrize(("team", "members"), [(2, 1), (2, 2), (3, 3), (4, 2)])
+@pytest.mark.parametrize(
+    ("widths", "batch", "accumulate"), [((784, 64, 10), 32, 1), ((1500, 40, 10), 33, 2), (GATED, 32, 1)]
+)
+def test_training_is_that_of_rows_bit_for_bit(monkeypatch, widths, batch, accumulate, team, members, dtype):
     found = []
     for laid in (True, False):
+        monkeypatch.setattr(threads, "_threads", team)
         if not laid:
             monkeypatch.setattr(
                 recording, "lay_in_panels", lambda launches, team: [x.accesses for x in launches]
             )
         step, trainer = made(widths, batch, dtype=dtype, accumulate=accumulate)
-        assert (set(panels_of(step).values()) == {2}) is laid
-        monkeypatch.setattr(threads, "_threads", members)  # one walks the pieces of two
+        assert set(panels_of(step).values()) == {team if laid else 0}
+        monkeypatch.setattr(threads, "_threads", members)  # others walk the pieces of the team
         step.run(4)
-        monkeypatch.setattr(threads, "_threads", 2)
         found.append(trainer.net.flat.tobytes())
     assert found[0] == found[1]
 
