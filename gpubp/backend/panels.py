@@ -12,21 +12,22 @@ from .launch import Launch
 def lay_in_panels(launches: Sequence[Launch], team: int) -> list[tuple[Access, ...]]:
     """Has matrices lie in a panel for each of `team` members where they can; what each launch accesses then.
 
-    They can where all launches that touch them share out their columns: the first one writes them, and others read them
-    as they were last written. The rows of the launches are told in place. Between replays such a matrix is for nobody
-    else to read.
+    They can where all launches that touch them share out their columns: some write them, and others, behind these, read
+    them as they were last written. The rows of the launches are told in place. Between replays such a matrix is for
+    nobody else to read.
     """
     accesses = [launch.accesses for launch in launches]
     columns = {
         k: by_columns(launch.columns[0]) for k, launch in enumerate(launches) if launch.columns is not None
     }
     _tell(launches, list(columns), 0)
-    for first, own in columns.items() if team > 1 else ():
-        if not _writes(accesses[first], own):
-            continue
-        place = replace(own, stop=max(other.stop for other in columns.values() if other.start == own.start))
+    written = {
+        own.start: own for k, own in columns.items() if any(a.written and _same(a, own) for a in accesses[k])
+    }
+    for start, own in written.items() if team > 1 else ():
+        place = replace(own, stop=max(other.stop for other in columns.values() if other.start == start))
         users = [k for k, touched in enumerate(accesses) if any(_meet(access, place) for access in touched)]
-        if users[0] == first and _by_columns_alone(users, place, columns, accesses):
+        if _by_columns_alone(users, place, columns, accesses):
             _tell(launches, users, team)
             for k in users:
                 accesses[k] = tuple(_owned(access, columns[k]) for access in accesses[k])
@@ -57,10 +58,6 @@ def _tell(launches: Sequence[Launch], which: Sequence[int], panels: int) -> None
         found = launches[k].columns
         assert found is not None
         launches[k].row[found[1]] = panels
-
-
-def _writes(accesses: Sequence[Access], own: Access) -> bool:
-    return any(access.written and _same(access, own) for access in accesses)
 
 
 def _owned(access: Access, own: Access) -> Access:

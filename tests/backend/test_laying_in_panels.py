@@ -118,6 +118,15 @@ class Made:
             [lambda m: m.gather(16), lambda m: m.read(m.x[:16]), lambda m: m.gather(), lambda m: m.read(m.x)],
             True,
         ),
+        (  # the rest of the larger one is read as it lies
+            [
+                lambda m: m.gather(),
+                lambda m: m.read(m.x[16:]),
+                lambda m: m.gather(16),
+                lambda m: m.read(m.x[:16]),
+            ],
+            False,
+        ),
         ([lambda m: m.gather()], False),  # whoever captured it reads it
         ([lambda m: m.read(m.x), lambda m: m.gather()], False),  # what was filled in before
         ([lambda m: m.gather(), lambda m: m.both()], False),  # once by columns, once as it lies

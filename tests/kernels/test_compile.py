@@ -37,7 +37,7 @@ from gpubp.kernels import (
     sums,
 )
 from gpubp.kernels.activations import ACTIVATIONS
-from gpubp.kernels.compile import cpu_kernel
+from gpubp.kernels.compile import NUMBA_TYPES, cpu_kernel
 from gpubp.kernels.losses import LOSSES
 from gpubp.kernels.reductions import granule_count
 from gpubp.kernels.replay import COUNTERS
@@ -465,6 +465,15 @@ def test_a_kernel_is_compiled_once_even_by_four_threads():
     assert len({id(kernel) for kernel in kernels}) == 1
     assert cpu_kernel(dense.bias_activation, "float32", f) is kernels[0]  # dtypes by any name
     assert cpu_kernel(dense.bias_activation, np.float64, f) is not kernels[0]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_kernel_closes_over_no_function_of_its_own(case):
+    # Such a one is another in each process, and so is the key by which Numba's cache knows the kernel.
+    factory, _, scalars, _ = CASES[case](np.float32, (33, 20))
+    kernel = factory(NUMBA_TYPES[np.dtype(np.float32)], *scalars)
+    held = [cell.cell_contents for cell in kernel.__closure__ or ()]
+    assert not [one for one in held if callable(one) and "<locals>" in getattr(one, "__qualname__", "")]
 
 
 PROGRAM = textwrap.dedent(
