@@ -7,8 +7,22 @@ from typing import Any
 
 from growth_table import NAMES, contenders, seconds
 
-COLOURS = {"engine": "#d1690f", "torch_eager": "#7a3fb0", "jax_jit": "#1f6fb4"}
-MARKERS = {"engine": "o", "torch_eager": "s", "jax_jit": "^"}
+COLOURS = {
+    "engine": "#d1690f",
+    "torch_eager": "#7a3fb0",
+    "torch_compile": "#b58ad6",
+    "jax_jit": "#1f6fb4",
+    "jax_scan": "#7fb2de",
+    "sklearn": "#3c8d5a",
+}
+MARKERS = {
+    "engine": "o",
+    "torch_eager": "s",
+    "torch_compile": "D",
+    "jax_jit": "^",
+    "jax_scan": "v",
+    "sklearn": "P",
+}
 
 
 def draw(record: dict[str, Any], path: Path) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-NAMES = {"engine": "gpubp", "torch_eager": "PyTorch eager", "jax_jit": "JAX jit"}
+NAMES = {
+    "engine": "gpubp",
+    "torch_eager": "PyTorch eager",
+    "torch_compile": "torch.compile",
+    "jax_jit": "JAX jit",
+    "jax_scan": "JAX scan",
+    "sklearn": "scikit-learn",
+}
 
 
 def seconds(cell: dict[str, Any], name: str) -> float | None:
