@@ -3,8 +3,8 @@
 python bench/footprint.py CONTENDER '{"layers": [...], ...}'     one line of JSON: {"growth": bytes, "arrays": bytes}
 
 The contender first makes steps of a tiny network, so that its libraries are loaded and what they hold for themselves
-stands; then the step of the job is prepared and made three times. `growth` is the most memory that the process held
-from there on (VmHWM, which Linux keeps) less what it held at that point; `arrays` what gpubp itself says it held.
+stands; then the step of the job is prepared and made at least three times. `growth` is the most memory that the process
+held from there on (VmHWM, which Linux keeps) less what it held at that point; `arrays` what gpubp itself says it held.
 """
 
 from __future__ import annotations

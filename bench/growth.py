@@ -105,7 +105,7 @@ def measure_memory(one: Job, names: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"growth": {}, "failed": {}}
     for name in names:
         command = [sys.executable, str(HERE / "footprint.py"), name, json.dumps(dataclasses.asdict(one))]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        run = subprocess.run(command, capture_output=True, text=True, check=False, env=machine.environment())
         if run.returncode:
             found["failed"][name] = (run.stderr.strip().splitlines() or ["no message"])[-1][:300]
             continue
@@ -129,7 +129,8 @@ def ceilings(jobs: list[Job]) -> dict[str, Any]:
         "print(json.dumps({'flops': peak_rate(ops, 'float32'), 'bandwidths': rates}))"
     )
     command = [sys.executable, "-c", code, *map(str, sizes)]
-    found: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    run = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=machine.environment())
+    found: dict[str, Any] = json.loads(run.stdout)
     measured = found["bandwidths"]
     fastest = {str(size): max(measured[str(other)] for other in sizes if other >= size) for size in sizes}
     return found | {"bandwidths": fastest}

@@ -29,7 +29,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
     """Log-log, the ideal dashed; no pyplot: nothing global is touched."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 4.8), layout="constrained")
+    figure = Figure(figsize=(15, 5.2), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     names = contenders(record)
 
@@ -70,6 +70,14 @@ def draw(record: dict[str, Any], path: Path) -> None:
     _finish(right, f"Peak memory, batch {batch}: more layers of {width}", "hidden layers", "MB")
     right.set_xscale("log", base=2)
     right.xaxis.set_major_formatter("{x:.0f}")
+    lines = {
+        label: handle
+        for axes in (left, middle, right)
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        lines.values(), lines, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=9
+    )
     found = record["machine"]
     figure.suptitle(
         f"{found['cpus']} x {found['cpu']}, float32, Adam, {record['date']}", fontsize=10, color="#555555"
@@ -92,4 +100,3 @@ def _finish(axes: Any, title: str, x: str, y: str) -> None:
     axes.set_title(title, fontsize=11)
     axes.grid(True, which="major", alpha=0.3)
     axes.grid(True, which="minor", alpha=0.1)
-    axes.legend(frameon=False, fontsize=9)

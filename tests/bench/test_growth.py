@@ -77,6 +77,17 @@ def test_growth_is_measured_drawn_and_tabled(tmp_path, capsys, monkeypatch):
     assert source.exists()
 
 
+def test_every_peer_of_the_comparison_is_measured_and_has_a_line_of_its_own():
+    from contenders import CONTENDERS
+    from growth_plot import COLOURS, MARKERS
+    from growth_table import NAMES
+
+    on_gpus_alone = {"torch_graph", "torch_master"}
+    peers = {name for name in CONTENDERS if not name.endswith("_floor")} - on_gpus_alone
+    assert set(NAMES) == set(COLOURS) == set(MARKERS) == peers
+    assert len(set(COLOURS.values())) == len(set(MARKERS.values())) == len(set(NAMES.values())) == len(peers)
+
+
 def test_what_failed_is_listed():
     from growth_table import table
 
