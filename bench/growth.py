@@ -4,10 +4,10 @@
     python bench/growth.py --from FILE.json --plot FILE.png       the picture and the table of results that exist
 
 Every contender has a process of its own, and only one works at a time: in each round they take turns, another first.
-Memory is measured in one process for each contender and depth; what compiling the step takes counts. The ideal line
-of time is what the step's products take at the rate of this machine's fastest square product and the update's traffic
-at the bandwidth of a pass of that size; that of memory is parameters, gradients, Adam's two moments, the batch and
-every layer's activations, once each. All in float32 with relu, softmax cross-entropy and Adam.
+Memory is measured in one process for each contender and depth; what compiling the step takes within it counts. The
+ideal line of time is what the step's products take at the rate of this machine's fastest square product and the
+update's traffic at the bandwidth of a pass of that size; that of memory is parameters, gradients, Adam's two moments,
+the batch and every layer's activations, once each. All in float32 with relu, softmax cross-entropy and Adam.
 """
 
 from __future__ import annotations
