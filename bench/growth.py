@@ -3,11 +3,12 @@
     python bench/growth.py --out bench/results/cpu-growth.json [--plot FILE.png] [--rounds 3] [--seconds 0.3] [--small]
     python bench/growth.py --from FILE.json --plot FILE.png       the picture and the table of results that exist
 
-Every contender has a process of its own, and only one works at a time: in each round they take turns, another first.
-Memory is measured in one process for each contender and depth; what compiling the step takes within it counts. The
-ideal line of time is what the step's products take at the rate of this machine's fastest square product and the
-update's traffic at the bandwidth of a pass of that size; that of memory is parameters, gradients, Adam's two moments,
-the batch and every layer's activations, once each. All in float32 with relu, softmax cross-entropy and Adam.
+Contenders are prepared and timed as those of compare.py: each in processes of its own, one for every network where it
+compiles for long, in turns, each time another first, after its loss was compared with gpubp's. Memory is measured in
+one process for each contender and depth; what compiling the step takes within it counts, compilers that it starts do
+not. The ideal line of time is what the step's products take at the rate of this machine's fastest square product and
+the update's traffic at the bandwidth of a pass of that size; that of memory is parameters, gradients, Adam's two
+moments, the batch and every layer's activations, once each. All in float32 with relu, softmax cross-entropy and Adam.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ import argparse
 import dataclasses
 import itertools
 import json
-import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import machine
+from cells import Cell
 from contenders import Job
+from cores import two_cores
 from growth_table import NAMES, table
-from process import Process
+from rounds import measure as measure_rounds
+from rounds import prepare
 
 WIDTHS = (
     16,
@@ -38,10 +42,11 @@ WIDTHS = (
     1024,
     1824,
 )  # of three square layers before 10 outputs: 1e3 to 1e7 parameters
-BATCHES = (1, 8, 64, 512, 4096)
+BATCHES = (2, 16, 128, 1024, 8192)  # of one example the loss, by which contenders are compared, goes to 0
 DEPTHS = (1, 2, 4, 8, 16, 32)
 HERE = Path(__file__).parent
-PREPARE = 120.0  # seconds after which a contender is not waited for
+PREPARE = 900.0  # seconds after which no contender of a sweep is waited for
+LONGEST = 180.0  # seconds that measuring memory once may take
 
 
 def job(layers: tuple[int, ...], batch: int) -> Job:
@@ -76,36 +81,38 @@ def ideal_bytes(one: Job) -> int:
     return 4 * (4 * one.n_parameters + one.batch * sum(one.layers))
 
 
+def cells_of(jobs: list[Job]) -> list[Cell]:
+    """Each by a name of its own, so that whoever compiles for long has a process for it."""
+    return [Cell(f"{'-'.join(map(str, one.layers))} b{one.batch}", one) for one in jobs]
+
+
 def measure_times(jobs: list[Job], names: list[str], rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """Seconds per step of every job: the median of a process's readings, for each round and contender."""
-    processes = [Process(name) for name in names]
-    found: list[dict[str, Any]] = [{"rounds": [], "failed": {}} for _ in jobs]
+    """Records of cells: for every job each round's seconds per step, losses, whoever failed and why."""
+    cells = cells_of(jobs)
+    members = prepare(names, cells, PREPARE, together=1)
     try:
-        for (cell, one), process in itertools.product(zip(found, jobs, strict=True), processes):
-            answer = process.prepare(one, PREPARE)
-            if "failed" in answer:
-                cell["failed"][process.name] = answer["failed"]
-        for done, (cell, one) in itertools.product(range(rounds), zip(found, jobs, strict=True)):
-            turn, times = done % len(processes), {}
-            for process in (*processes[turn:], *processes[:turn]):
-                answer = {} if process.name in cell["failed"] else process.measure(one, seconds)
-                if "seconds" in answer:
-                    times[process.name] = statistics.median(answer["seconds"])
-                elif answer:
-                    cell["failed"][process.name] = answer["failed"]
-            cell["rounds"].append(times)
+        measure_rounds(members, cells, rounds, seconds, float("inf"), two_cores())
     finally:
-        for process in processes:
+        for process, _ in members:
             process.end()
-    return found
+    return [cell.record() for cell in cells]
 
 
-def measure_memory(one: Job, names: list[str]) -> dict[str, Any]:
-    """Peak bytes of every contender, over what its process held before."""
+def measure_memory(one: Job, names: list[str], longest: float = LONGEST) -> dict[str, Any]:
+    """Peak bytes of every contender, over what its process held before. Inductor compiles anew each time."""
     found: dict[str, Any] = {"growth": {}, "failed": {}}
     for name in names:
         command = [sys.executable, str(HERE / "footprint.py"), name, json.dumps(dataclasses.asdict(one))]
-        run = subprocess.run(command, capture_output=True, text=True, check=False, env=machine.environment())
+        with tempfile.TemporaryDirectory(prefix="gpubp-growth-", ignore_cleanup_errors=True) as empty:
+            caches = {"TORCHINDUCTOR_CACHE_DIR": empty, "TRITON_CACHE_DIR": empty}
+            environment = machine.environment() | caches
+            try:
+                run = subprocess.run(
+                    command, capture_output=True, text=True, check=False, timeout=longest, env=environment
+                )
+            except subprocess.TimeoutExpired:
+                found["failed"][name] = f"not done within {longest:g} s"
+                continue
         if run.returncode:
             found["failed"][name] = (run.stderr.strip().splitlines() or ["no message"])[-1][:300]
             continue

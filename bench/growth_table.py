@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from typing import Any
 
-NAMES = {
-    "engine": "gpubp",
-    "torch_eager": "PyTorch eager",
-    "torch_compile": "torch.compile",
-    "jax_jit": "JAX jit",
-    "jax_scan": "JAX scan",
-    "sklearn": "scikit-learn",
+from contenders import PEERS
+
+NAMES = {"engine": "gpubp", **PEERS}
+ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "parameters": lambda cell: f"{cell['n_parameters']:,} parameters",
+    "batch": lambda cell: f"batch {cell['batch']:,}",
+    "memory": lambda cell: f"memory of {cell['depth']} hidden layers",
 }
 
 
 def seconds(cell: dict[str, Any], name: str) -> float | None:
-    """Median over the rounds; None where the contender was not timed."""
+    """Median over the rounds; None where the contender was not timed, or has another loss and so did other work."""
+    if name in cell.get("other_work", ()):
+        return None
     found = [times[name] for times in cell["rounds"] if name in times]
     return statistics.median(found) if found else None
 
@@ -56,13 +59,21 @@ def table(record: dict[str, Any]) -> list[str]:
         rule,
         *(f"| {c['depth']} | {_sizes(c, names)} |" for c in record["memory"]),
     ]
-    failed = {
-        f"- {NAMES[name]}: {reason}"
-        for sweep in ("parameters", "batch", "memory")
-        for cell in record[sweep]
-        for name, reason in cell["failed"].items()
-    }
-    return [*lines, *(["", "Not measured:", "", *sorted(failed)] if failed else [])]
+    return [*lines, *left_out(record)]
+
+
+def left_out(record: dict[str, Any]) -> list[str]:
+    """What could not be measured, each reason once with the rows where it holds; and whose loss is another."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for sweep, row in ROWS.items():
+        for cell in record[sweep]:
+            other = dict.fromkeys(
+                cell.get("other_work", ()), "another loss, which does not count as a peer's"
+            )
+            for name, reason in (*cell["failed"].items(), *other.items()):
+                reasons.setdefault((name, reason), []).append(row(cell))
+    lines = [f"- {NAMES[name]}: {reason} ({'; '.join(of)})" for (name, reason), of in reasons.items()]
+    return ["", "Not measured:", "", *lines] if lines else []
 
 
 def _times(cell: dict[str, Any], names: list[str]) -> str:

@@ -22,6 +22,7 @@ import population_table
 import sklearn_parity_table
 import startup_table
 from cells import ON_CPU, key, read
+from contenders import PEERS
 from table import TASKS, left_out, milliseconds, rows
 from verdict import apart, between, ratios, summary
 
@@ -30,13 +31,6 @@ RESULTS = ROOT / "bench" / "results"
 PAGES = ("README.md", "bench/README.md")
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 ACTIVATIONS, PRECISIONS = ("relu", "tanh", "gelu"), ("float32", "float64")
-PEERS = {
-    "torch_eager": "PyTorch",
-    "torch_compile": "torch.compile",
-    "jax_jit": "JAX, jit",
-    "jax_scan": "JAX, scan",
-    "sklearn": "scikit-learn",
-}
 FLOOR_SHAPE = "784-512x2-10 b128"  # where the other activations are compared with relu
 FIT_TARGET, ACTIVATION_TARGET = 1.05, 1.1
 

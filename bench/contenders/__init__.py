@@ -39,6 +39,14 @@ CONTENDERS = (
     *("products_floor", "torch_products_floor", "numpy_products_floor", "update_floor"),
 )
 
+PEERS = {
+    "torch_eager": "PyTorch eager",
+    "torch_compile": "torch.compile",
+    "jax_jit": "JAX jit",
+    "jax_scan": "JAX scan",
+    "sklearn": "scikit-learn",
+}  # those that run on a CPU, by the names that tables and pictures give them
+
 
 def threads() -> int:
     """That everyone may use: the CPUs of the affinity mask."""

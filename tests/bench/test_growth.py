@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,8 +11,18 @@ import pytest
 
 BENCH = Path(__file__).parents[2] / "bench"
 MODULES = (
-    *("contenders", "footprint", "growth", "growth_plot", "growth_table", "installed", "machine", "process"),
-    *("startup", "startup_table"),
+    *(
+        "cells",
+        "contenders",
+        "cores",
+        "footprint",
+        "growth",
+        "growth_plot",
+        "growth_table",
+        "installed",
+        "machine",
+    ),
+    *("neighbours", "process", "rounds", "startup", "startup_table", "verdict"),
 )
 
 
@@ -58,6 +69,8 @@ def test_growth_is_measured_drawn_and_tabled(tmp_path, capsys, monkeypatch):
     for sweep in ("parameters", "batch"):
         for cell in record[sweep]:
             assert not cell["failed"]
+            assert not cell["other_work"]
+            assert 0 < cell["losses"]["engine"] < 10
             assert all(times["engine"] > 0 for times in cell["rounds"])
             assert cell["ideal"] > 0
     (memory,) = record["memory"]
@@ -88,7 +101,30 @@ def test_every_peer_of_the_comparison_is_measured_and_has_a_line_of_its_own():
     assert len(set(COLOURS.values())) == len(set(MARKERS.values())) == len(set(NAMES.values())) == len(peers)
 
 
-def test_what_failed_is_listed():
+def test_what_compiles_for_long_has_a_process_for_each_network():
+    from growth import batch_jobs, cells_of, parameter_jobs
+    from rounds import groups
+
+    cells = cells_of([*parameter_jobs((16, 32)), *batch_jobs((2, 16))])
+    sizes = {
+        name: [len(own) for _, own in groups([name], cells)]
+        for name in ("torch_eager", "torch_compile", "jax_scan")
+    }
+    assert sizes == {"torch_eager": [4], "torch_compile": [1] * 4, "jax_scan": [1] * 4}
+
+
+def record_of(timed, held):
+    return {
+        "date": "2000-01-01",
+        "machine": {"cpu": "C", "cpus": 2},
+        "ceilings": {"flops": 1e9},
+        "parameters": [timed],
+        "batch": [timed | {"batch": 4}, timed],
+        "memory": [held],
+    }
+
+
+def test_what_failed_or_did_other_work_is_listed_with_its_row_and_has_no_time():
     from growth_table import table
 
     cell = {
@@ -98,20 +134,36 @@ def test_what_failed_is_listed():
         "ideal": 2e-6,
         "failed": {"jax_jit": "no jax"},
     }
-    timed = cell | {"rounds": [{"engine": 1.5e-3}, {"engine": 2.5e-3}, {"engine": 9e-3}]}
+    readings = [{"engine": 1.5e-3, "sklearn": 1e-4}, {"engine": 2.5e-3}, {"engine": 9e-3}]
+    timed = cell | {"rounds": readings, "other_work": {"sklearn": 0.5}}
     held = cell | {"depth": 1, "growth": {"engine": 3_000_000}, "ideal": 2_000_000}
-    record = {
-        "date": "2000-01-01",
-        "machine": {"cpu": "C", "cpus": 2},
-        "ceilings": {"flops": 1e9},
-        "parameters": [timed],
-        "batch": [timed],
-        "memory": [held],
+    text = "\n".join(table(record_of(timed, held)))
+    assert "| 58 | 2.5 ms | - | 2 us |" in text
+    assert "| 1 | 3 MB | - | 2 MB |" in text
+    assert "- JAX jit: no jax (58 parameters; batch 4; batch 3; memory of 1 hidden layers)" in text
+    assert (
+        "- scikit-learn: another loss, which does not count as a peer's (58 parameters; batch 4; batch 3)"
+        in text
+    )
+
+
+def test_memory_of_a_contender_that_hangs_or_fails_is_a_reason_and_the_others_are_measured(monkeypatch):
+    import growth
+
+    def run(command, timeout, **_):
+        name = command[2]
+        if name == "torch_compile":
+            raise subprocess.TimeoutExpired(command, timeout)
+        code = int(name == "jax_jit")
+        return subprocess.CompletedProcess(command, code, '{"growth": 7, "arrays": 5}', "Traceback\nno jax\n")
+
+    monkeypatch.setattr(growth.subprocess, "run", run)
+    found = growth.measure_memory(growth.job((4, 2), 3), ["torch_compile", "jax_jit", "engine"], 9)
+    assert found == {
+        "growth": {"engine": 7},
+        "arrays": 5,
+        "failed": {"torch_compile": "not done within 9 s", "jax_jit": "no jax"},
     }
-    text = "\n".join(table(record))
-    assert "| 58 | 2.5 ms | 2 us |" in text
-    assert "| 1 | 3 MB | 2 MB |" in text
-    assert text.count("- JAX jit: no jax") == 1
 
 
 def test_a_first_step_is_timed_cold_and_warm_and_what_fails_is_said():
