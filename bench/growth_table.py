@@ -67,9 +67,10 @@ def left_out(record: dict[str, Any]) -> list[str]:
     reasons: dict[tuple[str, str], list[str]] = {}
     for sweep, row in ROWS.items():
         for cell in record[sweep]:
-            other = dict.fromkeys(
-                cell.get("other_work", ()), "another loss, which does not count as a peer's"
-            )
+            other = {
+                name: f"its loss is off by {difference:.2g} of gpubp's, which is not the same work"
+                for name, difference in cell.get("other_work", {}).items()
+            }
             for name, reason in (*cell["failed"].items(), *other.items()):
                 reasons.setdefault((name, reason), []).append(row(cell))
     lines = [f"- {NAMES[name]}: {reason} ({'; '.join(of)})" for (name, reason), of in reasons.items()]

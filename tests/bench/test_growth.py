@@ -142,7 +142,7 @@ def test_what_failed_or_did_other_work_is_listed_with_its_row_and_has_no_time():
     assert "| 1 | 3 MB | - | 2 MB |" in text
     assert "- JAX jit: no jax (58 parameters; batch 4; batch 3; memory of 1 hidden layers)" in text
     assert (
-        "- scikit-learn: another loss, which does not count as a peer's (58 parameters; batch 4; batch 3)"
+        "- scikit-learn: its loss is off by 0.5 of gpubp's, which is not the same work (58 parameters; batch 4; batch 3)"
         in text
     )
 
