@@ -71,6 +71,11 @@ def other_work(losses: dict[str, float], bound: float) -> dict[str, float]:
     return {name: difference for name, difference in differs.items() if not difference <= bound}
 
 
+def other_loss(difference: float, precision: str) -> str:
+    """Why a time is left out: what was timed did other work."""
+    return f"timed, but its loss differs from gpubp's by {difference:.2%}, more than {100 * SAME_WORK[precision]:g}%"
+
+
 def key(cell: dict[str, Any]) -> tuple[str, ...]:
     """By which a record's cells are told apart."""
     return tuple(cell[part] for part in ("task", "shape", "activation", "precision"))

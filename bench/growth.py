@@ -5,10 +5,11 @@
 
 Contenders are prepared and timed as those of compare.py: each in processes of its own, one for every network where it
 compiles for long, in turns, each time another first, after its loss was compared with gpubp's. Memory is measured in
-one process for each contender and depth; what compiling the step takes within it counts, compilers that it starts do
-not. The ideal line of time is what the step's products take at the rate of this machine's fastest square product and
-the update's traffic at the bandwidth of a pass of that size; that of memory is parameters, gradients, Adam's two
-moments, the batch and every layer's activations, once each. All in float32 with relu, softmax cross-entropy and Adam.
+one process for each contender and depth, Inductor's cache empty; what compiling the step takes within it counts,
+compilers that it starts do not. The ideal line of time is what the step's products take at the rate of this machine's
+fastest square product and the update's traffic at the bandwidth of a pass of that size; that of memory is parameters,
+gradients, Adam's two moments, the batch and every layer's activations, once each. All in float32 with relu, softmax
+cross-entropy and Adam.
 """
 
 from __future__ import annotations
@@ -195,6 +196,10 @@ def main() -> int:
     add("--seconds", type=float, default=0.3, help="that one contender is timed for in one round (0.3)")
     add("--small", action="store_true", help="only the ends of the sweeps that take no time")
     options = parser.parse_args()
+    if not options.source and "engine" not in options.contenders:
+        parser.error(
+            "argument --contenders: expected engine among them, with whose loss the others' are compared"
+        )
     record = json.loads(options.source.read_text()) if options.source else measure(options)
     print("\n".join(table(record)))
     if options.out:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+from cells import other_loss
 from contenders import PEERS
 
 NAMES = {"engine": "gpubp", **PEERS}
@@ -63,18 +64,18 @@ def table(record: dict[str, Any]) -> list[str]:
 
 
 def left_out(record: dict[str, Any]) -> list[str]:
-    """What could not be measured, each reason once with the rows where it holds; and whose loss is another."""
+    """What was not measured or does not count, each reason of a contender once, and the rows."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for sweep, row in ROWS.items():
         for cell in record[sweep]:
             other = {
-                name: f"its loss is off by {difference:.2g} of gpubp's, which is not the same work"
+                name: other_loss(difference, cell["precision"])
                 for name, difference in cell.get("other_work", {}).items()
             }
             for name, reason in (*cell["failed"].items(), *other.items()):
                 reasons.setdefault((name, reason), []).append(row(cell))
     lines = [f"- {NAMES[name]}: {reason} ({'; '.join(of)})" for (name, reason), of in reasons.items()]
-    return ["", "Not measured:", "", *lines] if lines else []
+    return ["", "Left out:", "", *lines] if lines else []
 
 
 def _times(cell: dict[str, Any], names: list[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from contenders import PEERS
 
-# JAX's scan is no other first step: it loops over later ones
+# who wants one step has no loop for JAX's scan
 NAMES = {"gpubp": "gpubp", **{name: title for name, title in PEERS.items() if name != "jax_scan"}}
 
 

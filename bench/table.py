@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from contenders import CONTENDERS
+from cells import other_loss
+from contenders import CONTENDERS, PEERS
 from verdict import Spread, measured, ratios, summary
 
 TASKS = {
@@ -27,7 +28,8 @@ def table(record: dict[str, Any]) -> list[str]:
 def rows(cells: list[dict[str, Any]]) -> list[str]:
     """Milliseconds of gpubp, every other's time relative to it, the best peer's, the share of the floor."""
     names = sorted({name for cell in cells for name in measured(cell)} - {"engine"}, key=CONTENDERS.index)
-    head = ("network, batch", "gpubp", *names, "best peer / gpubp", "floor / gpubp")
+    titles = (PEERS.get(name, name) for name in names)
+    head = ("network, batch", "gpubp", *titles, "best peer / gpubp", "floor / gpubp")
     return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *(_row(cell, names) for cell in cells)]
 
 
@@ -62,21 +64,24 @@ def _row(cell: dict[str, Any], names: list[str]) -> str:
         parts.append(times(found) + mark if found else "-")
     best = summary(cell)
     mark = " **short**" if best["short"] else ""
-    parts.append(f"{best['ratio']:.2f}x, {best['best_peer']}{mark}" if best["ratio"] else "-")
+    peer = PEERS.get(best["best_peer"], best["best_peer"])
+    parts.append(f"{best['ratio']:.2f}x, {peer}{mark}" if best["ratio"] else "-")
     parts.append(f"{best['floor_share']:.2f}" if best["floor_share"] else "-")
     return "| " + " | ".join(parts) + " |"
 
 
 def left_out(cells: list[dict[str, Any]]) -> list[str]:
-    """What could not be measured, each reason once; and whose loss is another."""
+    """What was not measured or does not count, each reason of a contender once, and where."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
         where = ", ".join((cell["shape"], *_part(cell)))
         for name, reason in cell["failed"].items():
             reasons.setdefault((name, reason), []).append(where)
-        for name in cell["other_work"]:
-            reasons.setdefault((name, "another loss, which does not count as a peer's"), []).append(where)
+        for name, difference in cell["other_work"].items():
+            reasons.setdefault((name, other_loss(difference, cell["precision"])), []).append(where)
     if not reasons:
         return []
-    lines = [f"- {name}: {reason} ({'; '.join(of)})" for (name, reason), of in reasons.items()]
-    return ["Not measured:", "", *lines, ""]
+    lines = [
+        f"- {PEERS.get(name, name)}: {reason} ({'; '.join(of)})" for (name, reason), of in reasons.items()
+    ]
+    return ["Left out:", "", *lines, ""]

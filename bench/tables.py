@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import fit_table
+import goals_table
 import growth_table
 import learning_rules_table
 import population_table
@@ -23,18 +24,14 @@ import sklearn_parity_table
 import startup_table
 from cells import ON_CPU, key, read
 from contenders import PEERS
+from goals_table import ACTIVATIONS, PRECISIONS, Cells
 from table import TASKS, left_out, milliseconds, rows
-from verdict import apart, between, ratios, summary
+from verdict import ratios, summary
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
 PAGES = ("README.md", "bench/README.md")
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-ACTIVATIONS, PRECISIONS = ("relu", "tanh", "gelu"), ("float32", "float64")
-FLOOR_SHAPE = "784-512x2-10 b128"  # where the other activations are compared with relu
-FIT_TARGET, ACTIVATION_TARGET = 1.05, 1.1
-
-Cells = dict[tuple[str, ...], dict[str, Any]]
 
 
 def compared(name: str) -> tuple[dict[str, Any] | None, Cells]:
@@ -85,31 +82,9 @@ def of_task(task: str, machine: str) -> Callable[[], list[str]]:
 
 
 def goals(machine: str) -> list[str]:
-    """What falls short of its target, and how `fit` and the other activations compare with bare steps of relu."""
+    """What falls short of its target, and what else the targets say."""
     record, cells = compared(machine)
-    if record is None:
-        return NOTHING
-    missed = [(name, summary(cell)["short"]) for name, cell in cells.items()]
-    missed = [(name, why) for name, why in missed if why]
-    lines = [f"{len(cells)} cells, {len(missed)} short of what is aimed for.", ""]
-    lines += [f"- {', '.join(name)}: {'; '.join(why)}" for name, why in missed]
-    lines += ["", "| gpubp against itself | ratio of medians | aimed for |", "|---|---|---|"]
-    for precision in PRECISIONS:
-        for activation in ACTIVATIONS[1:]:
-            pair = [cells.get(("step", FLOOR_SHAPE, f, precision)) for f in (activation, "relu")]
-            name = f"{activation} / relu, {FLOOR_SHAPE}, {precision}"
-            lines += _own(name, *pair, 1.0, ACTIVATION_TARGET)
-        for shape in ON_CPU:
-            epoch, step = (cells.get((task, shape, "relu", precision)) for task in ("epoch", "step"))
-            scale = epoch["batches"] if epoch else 1
-            lines += _own(f"epoch / its bare steps, {shape}, {precision}", epoch, step, scale, FIT_TARGET)
-    return lines
-
-
-def _own(name: str, cell: Any, other: Any, scale: float, most: float) -> list[str]:
-    found = between(cell, other, scale) if cell and other else None
-    mark = " **short**" if found and found > most else ""
-    return [f"| {name} | {apart(found, most)[0]}x | at most {most:g}x{mark} |"] if found else []
+    return NOTHING if record is None else goals_table.table(cells)
 
 
 def _short(found: Any) -> str:
@@ -134,9 +109,11 @@ def where(record: dict[str, Any], cells: list[dict[str, Any]]) -> str:
         others += (
             f" {len(watched)} of {all_of_them} cells with an eye on the cores; {moved} times they had moved."
         )
+    commits = len({cell.get("commit") for cell in cells})
+    when = record["date"] if commits == 1 else f"cells of {commits} commits, the last of {record['date']}"
     return (
         f"Time relative to gpubp, medians of the ratios within {rounds}, on {host['threads']} threads of "
-        f"{host['cpu']} ({host['blas']}), {record['date']}; {', '.join(versions)}.{others}"
+        f"{host['cpu']} ({host['blas']}), {when}; {', '.join(versions)}.{others}"
     )
 
 

@@ -39,13 +39,14 @@ CONTENDERS = (
     *("products_floor", "torch_products_floor", "numpy_products_floor", "update_floor"),
 )
 
+# those that run on a CPU, by the names that the pictures and the tables of results give them
 PEERS = {
     "torch_eager": "PyTorch eager",
     "torch_compile": "torch.compile",
     "jax_jit": "JAX jit",
     "jax_scan": "JAX scan",
     "sklearn": "scikit-learn",
-}  # those that run on a CPU, by the names that tables and pictures give them
+}
 
 
 def threads() -> int:

@@ -69,7 +69,6 @@ def test_growth_is_measured_drawn_and_tabled(tmp_path, capsys, monkeypatch):
     for sweep in ("parameters", "batch"):
         for cell in record[sweep]:
             assert not cell["failed"]
-            assert not cell["other_work"]
             assert 0 < cell["losses"]["engine"] < 10
             assert all(times["engine"] > 0 for times in cell["rounds"])
             assert cell["ideal"] > 0
@@ -113,6 +112,34 @@ def test_what_compiles_for_long_has_a_process_for_each_network():
     assert sizes == {"torch_eager": [4], "torch_compile": [1] * 4, "jax_scan": [1] * 4}
 
 
+def test_losses_of_a_sweep_are_compared_with_those_of_gpubp(monkeypatch):
+    import growth
+
+    losses = {"engine": 0.5, "torch_eager": 0.5 * (1 + 9e-4), "sklearn": 0.5 * (1 - 11e-4)}
+
+    def prepare(names, cells, seconds, together):
+        for cell in cells:
+            cell.prepared = {name: {"ready": 1.0, "loss": losses[name]} for name in names}
+        return []
+
+    monkeypatch.setattr(growth, "prepare", prepare)
+    monkeypatch.setattr(growth, "measure_rounds", lambda *_: 0)
+    monkeypatch.setattr(growth, "two_cores", lambda: None)
+    (found,) = growth.measure_times([growth.job((4, 2), 3)], list(losses), 1, 0.1)
+    assert found["losses"] == losses
+    assert found["other_work"] == {"sklearn": pytest.approx(11e-4)}
+
+
+def test_growth_without_gpubp_is_refused_in_a_line(monkeypatch, capsys):
+    import growth
+
+    monkeypatch.setattr(sys, "argv", ["growth.py", "--contenders", "torch_eager"])
+    with pytest.raises(SystemExit) as error:
+        growth.main()
+    assert error.value.code == 2
+    assert "argument --contenders: expected engine among them" in capsys.readouterr().err
+
+
 def record_of(timed, held):
     return {
         "date": "2000-01-01",
@@ -135,13 +162,13 @@ def test_what_failed_or_did_other_work_is_listed_with_its_row_and_has_no_time():
         "failed": {"jax_jit": "no jax"},
     }
     readings = [{"engine": 1.5e-3, "sklearn": 1e-4}, {"engine": 2.5e-3}, {"engine": 9e-3}]
-    timed = cell | {"rounds": readings, "other_work": {"sklearn": 0.5}}
+    timed = cell | {"rounds": readings, "other_work": {"sklearn": 0.5}, "precision": "float32"}
     held = cell | {"depth": 1, "growth": {"engine": 3_000_000}, "ideal": 2_000_000}
     text = "\n".join(table(record_of(timed, held)))
     assert "| 58 | 2.5 ms | - | 2 us |" in text
     assert "| 1 | 3 MB | - | 2 MB |" in text
     assert "- JAX jit: no jax (58 parameters; batch 4; batch 3; memory of 1 hidden layers)" in text
-    other = "- scikit-learn: its loss is off by 0.5 of gpubp's, which is not the same work"
+    other = "- scikit-learn: timed, but its loss differs from gpubp's by 50.00%, more than 0.1%"
     assert f"{other} (58 parameters; batch 4; batch 3)" in text
 
 
