@@ -31,8 +31,8 @@ def _even(found: Cells) -> list[str]:
     if not ratios:
         return []
     return [
-        f"{len(ratios)} cells are less than {AHEAD:g} ahead, {min(ratios):.3f} at least, and reach their goal because "
-        f"the floor takes more than {NO_ROOM:g} of the best peer's time.",
+        f"Cells that are less than {AHEAD:g} ahead and reach their goal because the floor takes more than {NO_ROOM:g} "
+        f"of the best peer's time: {len(ratios)}, at {min(ratios):.3f} or more.",
         "",
     ]
 
@@ -43,9 +43,9 @@ def _floors(found: Cells) -> list[str]:
     far = {name: share for name, share in shares.items() if share and share < NEAR_FLOOR}
     unknown = sum(share is None for share in shares.values())
     return [
-        f"{NEAR_FLOOR:g} of the floor is aimed for by steps, whose products and update it is. Of {len(shares)} epochs, "
-        f"which gather too, and inferences of these shapes {len(far)} are farther from theirs, of {unknown} it is not "
-        "known.",
+        f"{NEAR_FLOOR:g} of the floor is aimed for by steps, whose products and update it is. Epochs, which gather "
+        f"too, and inferences of these shapes: {len(shares)}, farther from their floor {len(far)}, of unknown floor "
+        f"{unknown}.",
         "",
         *(f"- {', '.join(name)}: {apart(share, NEAR_FLOOR)[0]}" for name, share in far.items()),
         "",

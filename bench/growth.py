@@ -196,9 +196,10 @@ def main() -> int:
     add("--seconds", type=float, default=0.3, help="that one contender is timed for in one round (0.3)")
     add("--small", action="store_true", help="only the ends of the sweeps that take no time")
     options = parser.parse_args()
-    if not options.source and "engine" not in options.contenders:
+    if "engine" not in options.contenders or not set(options.contenders) <= set(NAMES):
         parser.error(
-            "argument --contenders: expected engine among them, with whose loss the others' are compared"
+            f"argument --contenders: expected some of {', '.join(NAMES)}, and engine among them, with whose loss the "
+            f"others' are compared; got {','.join(options.contenders)!r}"
         )
     record = json.loads(options.source.read_text()) if options.source else measure(options)
     print("\n".join(table(record)))

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from cells import other_loss
 from contenders import PEERS
+from table import left_out
 
 NAMES = {"engine": "gpubp", **PEERS}
 ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -60,22 +60,8 @@ def table(record: dict[str, Any]) -> list[str]:
         rule,
         *(f"| {c['depth']} | {_sizes(c, names)} |" for c in record["memory"]),
     ]
-    return [*lines, *left_out(record)]
-
-
-def left_out(record: dict[str, Any]) -> list[str]:
-    """What was not measured or does not count, each reason of a contender once, and the rows."""
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for sweep, row in ROWS.items():
-        for cell in record[sweep]:
-            other = {
-                name: other_loss(difference, cell["precision"])
-                for name, difference in cell.get("other_work", {}).items()
-            }
-            for name, reason in (*cell["failed"].items(), *other.items()):
-                reasons.setdefault((name, reason), []).append(row(cell))
-    lines = [f"- {NAMES[name]}: {reason} ({'; '.join(of)})" for (name, reason), of in reasons.items()]
-    return ["", "Left out:", "", *lines] if lines else []
+    rows = ((row(cell), cell) for sweep, row in ROWS.items() for cell in record[sweep])
+    return [*lines, "", *left_out(rows)][:-1]
 
 
 def _times(cell: dict[str, Any], names: list[str]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cells import other_loss
-from contenders import CONTENDERS, PEERS
+from contenders import CONTENDERS, title
 from verdict import Spread, measured, ratios, summary
 
 TASKS = {
@@ -22,14 +23,13 @@ def table(record: dict[str, Any]) -> list[str]:
     for part in dict.fromkeys(map(_part, record["cells"])):
         cells = [cell for cell in record["cells"] if _part(cell) == part]
         lines += [*_head(record, part), "", *rows(cells), ""]
-    return lines + left_out(record["cells"])
+    return lines + left_out(places(record["cells"]))
 
 
 def rows(cells: list[dict[str, Any]]) -> list[str]:
     """Milliseconds of gpubp, every other's time relative to it, the best peer's, the share of the floor."""
     names = sorted({name for cell in cells for name in measured(cell)} - {"engine"}, key=CONTENDERS.index)
-    titles = (PEERS.get(name, name) for name in names)
-    head = ("network, batch", "gpubp", *titles, "best peer / gpubp", "floor / gpubp")
+    head = ("network, batch", "gpubp", *map(title, names), "best peer / gpubp", "floor / gpubp")
     return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *(_row(cell, names) for cell in cells)]
 
 
@@ -64,24 +64,23 @@ def _row(cell: dict[str, Any], names: list[str]) -> str:
         parts.append(times(found) + mark if found else "-")
     best = summary(cell)
     mark = " **short**" if best["short"] else ""
-    peer = PEERS.get(best["best_peer"], best["best_peer"])
-    parts.append(f"{best['ratio']:.2f}x, {peer}{mark}" if best["ratio"] else "-")
+    parts.append(f"{best['ratio']:.2f}x, {title(best['best_peer'])}{mark}" if best["ratio"] else "-")
     parts.append(f"{best['floor_share']:.2f}" if best["floor_share"] else "-")
     return "| " + " | ".join(parts) + " |"
 
 
-def left_out(cells: list[dict[str, Any]]) -> list[str]:
-    """What was not measured or does not count, each reason of a contender once, and where."""
-    reasons: dict[tuple[str, str], list[str]] = {}
+def places(cells: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What `left_out` calls each cell of the comparison."""
     for cell in cells:
-        where = ", ".join((cell["shape"], *_part(cell)))
-        for name, reason in cell["failed"].items():
+        yield ", ".join((cell["shape"], *_part(cell))), cell
+
+
+def left_out(rows: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
+    """What of (name of a row, cell) was not measured or does not count: each reason of a contender once, and where."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for where, cell in rows:
+        other = {name: other_loss(off, cell["precision"]) for name, off in cell.get("other_work", {}).items()}
+        for name, reason in (*cell["failed"].items(), *other.items()):
             reasons.setdefault((name, reason), []).append(where)
-        for name, difference in cell["other_work"].items():
-            reasons.setdefault((name, other_loss(difference, cell["precision"])), []).append(where)
-    if not reasons:
-        return []
-    lines = [
-        f"- {PEERS.get(name, name)}: {reason} ({'; '.join(of)})" for (name, reason), of in reasons.items()
-    ]
-    return ["Left out:", "", *lines, ""]
+    lines = [f"- {title(name)}: {reason} ({'; '.join(where)})" for (name, reason), where in reasons.items()]
+    return ["Left out:", "", *lines, ""] if lines else []

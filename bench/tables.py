@@ -25,7 +25,7 @@ import startup_table
 from cells import ON_CPU, key, read
 from contenders import PEERS
 from goals_table import ACTIVATIONS, PRECISIONS, Cells
-from table import TASKS, left_out, milliseconds, rows
+from table import TASKS, left_out, milliseconds, places, rows
 from verdict import ratios, summary
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def of_task(task: str, machine: str) -> Callable[[], list[str]]:
                 own = [cells[n] for shape in ON_CPU if (n := (task, shape, activation, precision)) in cells]
                 if own:
                     found += [f"**{activation}, {precision}**", "", *rows(own), ""]
-        return [*found, *left_out(shown)][:-1]
+        return [*found, *left_out(places(shown))][:-1]
 
     return lines
 

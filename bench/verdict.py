@@ -6,7 +6,7 @@ import importlib
 import statistics
 from typing import Any
 
-from contenders import PEERS
+from contenders import title
 
 AHEAD = 1.05  # best peer / gpubp at least
 NO_ROOM = 0.93  # where the floor takes this much of the best peer's time there is not that much to gain
@@ -101,8 +101,7 @@ def short(cell: dict[str, Any], found: dict[str, Any]) -> list[str]:
     lines = []
     if found["ratio"] < found["target"]:
         ratio, aim = apart(found["ratio"], found["target"])
-        peer = PEERS.get(found["best_peer"], found["best_peer"])
-        lines.append(f"{ratio}x of {peer}, aimed for {aim}x")
+        lines.append(f"{ratio}x of {title(found['best_peer'])}, aimed for {aim}x")
     if cell.get("task", "step") == "step" and cell["shape"] in LARGE:
         share = found["floor_share"]
         if share is None:

@@ -49,6 +49,11 @@ PEERS = {
 }
 
 
+def title(name: str) -> str:
+    """Of a contender in a table: that of a peer, else its file's."""
+    return PEERS.get(name, name)
+
+
 def threads() -> int:
     """That everyone may use: the CPUs of the affinity mask."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

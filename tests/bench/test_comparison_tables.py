@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).parents[2] / "bench"
-OURS = ("cells", "contenders", "table", "tables", "verdict")
+OURS = ("cells", "contenders", "goals_table", "table", "tables", "verdict")
 
 
 @pytest.fixture(autouse=True)
@@ -204,3 +204,41 @@ def test_the_committed_tables_are_those_of_the_committed_records(monkeypatch):
 
     monkeypatch.setattr(sys, "argv", ["tables.py", "--check"])
     assert tables.main() == 0
+
+
+def test_goals_name_what_is_short_what_passes_by_the_floor_and_ratios_of_two_sittings():
+    from cells import key
+    from goals_table import table
+
+    def one(shape, task, peer, floor, engine=1.0, **changes):
+        floors = {"products_floor": floor - 0.1, "update_floor": 0.1} if floor else {}
+        times = {"engine": engine, "jax_scan": peer, **floors}
+        return cell([times], shape=shape, task=task, commit="a", batches=1, **changes)
+
+    large = "784-1024x3-10 b256"
+    cells = [
+        one("784-512x2-10 b128", "step", 1.2, 0.95),
+        one("784-512x2-10 b128", "step", 1.2, 1.1, engine=1.15, activation="tanh"),
+        one(large, "step", 1.01, 0.99),
+        one(large, "epoch", 1.03, 0.91, engine=1.0) | {"commit": "b"},
+        one(large, "epoch", 1.2, None, activation="tanh"),
+        one("784-128-10 b128", "epoch", 1.2, 0.5),
+    ]
+    lines = table({key(each): each for each in cells})
+    text = "\n".join(lines)
+    assert lines[0] == "6 cells, 2 short of what is aimed for."
+    assert f"- epoch, {large}, relu, float32: 1.03x of JAX scan, aimed for 1.05x" in lines
+    assert "- step, 784-512x2-10 b128, tanh, float32: 1.04x of JAX scan, aimed for 1.05x" in lines
+    assert "than 0.93 of the best peer's time: 1, at 1.010 or more." in text
+    assert "inferences of these shapes: 2, farther from their floor 1, of unknown floor 1." in text
+    assert f"- epoch, {large}, relu, float32: 0.91" in lines
+    assert "| tanh / relu, 784-512x2-10 b128, float32 | 1.15x | at most 1.1x **short** |" in lines
+    assert f"| epoch / its bare steps, {large}, float32 | 1.00x | at most 1.05x (of two sittings) |" in lines
+
+
+def test_the_head_of_a_table_says_that_its_cells_are_of_several_commits():
+    from tables import where
+
+    one, other = ({**CELL, "commit": commit} for commit in "ab")
+    assert "B), 2000-01-01; PyTorch 2." in where(record(one), [one, one])
+    assert "B), cells of 2 commits, the last of 2000-01-01; PyTorch 2." in where(record(one), [one, other])

@@ -11,18 +11,18 @@ import pytest
 
 BENCH = Path(__file__).parents[2] / "bench"
 MODULES = (
+    *("cells", "contenders", "cores", "footprint", "growth", "growth_plot", "growth_table"),
     *(
-        "cells",
-        "contenders",
-        "cores",
-        "footprint",
-        "growth",
-        "growth_plot",
-        "growth_table",
         "installed",
         "machine",
+        "neighbours",
+        "process",
+        "rounds",
+        "startup",
+        "startup_table",
+        "table",
+        "verdict",
     ),
-    *("neighbours", "process", "rounds", "startup", "startup_table", "verdict"),
 )
 
 
@@ -130,14 +130,17 @@ def test_losses_of_a_sweep_are_compared_with_those_of_gpubp(monkeypatch):
     assert found["other_work"] == {"sklearn": pytest.approx(11e-4)}
 
 
-def test_growth_without_gpubp_is_refused_in_a_line(monkeypatch, capsys):
+@pytest.mark.parametrize("names", ["torch_eager", "engine,nobody"])
+def test_growth_without_gpubp_or_of_nobody_is_refused_in_a_line(names, monkeypatch, capsys):
     import growth
 
-    monkeypatch.setattr(sys, "argv", ["growth.py", "--contenders", "torch_eager"])
+    monkeypatch.setattr(sys, "argv", ["growth.py", "--contenders", names])
     with pytest.raises(SystemExit) as error:
         growth.main()
     assert error.value.code == 2
-    assert "argument --contenders: expected engine among them" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "expected some of engine, torch_eager, " in said
+    assert f"got {names!r}" in said
 
 
 def record_of(timed, held):
@@ -177,6 +180,7 @@ def test_memory_of_a_contender_that_hangs_or_fails_is_a_reason_and_the_others_ar
 
     def run(command, timeout, **_):
         name = command[2]
+        assert timeout == 9
         if name == "torch_compile":
             raise subprocess.TimeoutExpired(command, timeout)
         code = int(name == "jax_jit")
